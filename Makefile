@@ -1,0 +1,43 @@
+# Every target does its own set-up on a bare machine with Python 3.11 and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-all check scores bench clean
+
+demo: $(VENV)/runtime.stamp ## learn the documentation on this machine, offline
+	$(BIN)/hanlin demo
+
+test: $(VENV)/dev.stamp check ## the default tests: at most four minutes on two cores
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/dev.stamp check ## everything but what needs a GPU or the internet
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+check: $(VENV)/dev.stamp ## style, types, layers, budget
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/budget.py
+
+scores: $(VENV)/dev.stamp ## trained scores on real data (HANLIN_DATA)
+	$(BIN)/python -m benchmarks.perplexity
+
+bench: $(VENV)/dev.stamp ## speed tables
+	$(BIN)/python -m benchmarks.speed
+
+clean: ## forget the environment
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[dev]"
+	touch $@ $(VENV)/runtime.stamp
