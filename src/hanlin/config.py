@@ -15,10 +15,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import CoreSchema
 
 from hanlin import registry
@@ -32,6 +32,17 @@ class Config(BaseModel):
     """What a user chooses: frozen, keyword-only, strict types, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    def problems(self) -> list[str]:
+        """Return what is impossible about these values together, one line each."""
+        return []
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        found = self.problems()
+        if found:
+            raise ValueError("\n".join(found))
+        return self
 
 
 C = TypeVar("C", bound=Config)
@@ -162,7 +173,7 @@ def _parse(cls: type[C], data: object, where: str) -> tuple[C | None, list[str]]
     try:
         return cls.model_validate(ready), problems
     except ValidationError as error:
-        problems += [_explain(cls, dict(item), where) for item in error.errors()]
+        problems += [line for item in error.errors() for line in _explain(cls, dict(item), where)]
         return None, problems
 
 
@@ -216,18 +227,18 @@ def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def _explain(cls: type[BaseModel], error: dict[str, Any], where: str) -> str:
-    """Return one of pydantic's errors as our one line."""
+def _explain(cls: type[BaseModel], error: dict[str, Any], where: str) -> list[str]:
+    """Return one of pydantic's errors as our lines."""
     loc = [str(part) for part in error["loc"]]
     path = ".".join([where, *loc] if where else loc) or where or "recipe"
     if error["type"] == "extra_forbidden":
         known = _keys(cls, loc[:-1])
-        return problem(path, "unknown key", f"known: {', '.join(sorted(known))}", nearest(loc[-1], known))
+        return [problem(path, "unknown key", f"known: {', '.join(sorted(known))}", nearest(loc[-1], known))]
     if error["type"] == "missing":
-        return problem(path, "missing", "this key has no default")
+        return [problem(path, "missing", "this key has no default")]
     if error["type"] == "value_error":
-        return problem(path, str(error["ctx"]["error"]))
-    return problem(path, f"{error['input']!r}"[:80], error["msg"])
+        return [problem(path, line) for line in str(error["ctx"]["error"]).splitlines()]
+    return [problem(path, f"{error['input']!r}"[:80], error["msg"])]
 
 
 def _keys(cls: type[BaseModel], loc: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from hanlin.batch import Layout, Source
-from hanlin.config import Config
+from hanlin.config import Config, parse
 from hanlin.errors import AbilityError, ConfigError, nearest, problem
 from hanlin.nn.cache import Cache
 
@@ -70,11 +70,14 @@ class ModelConfig(Config, ABC):
     model_types: ClassVar[tuple[str, ...]]  # values of `model_type` that this family reads; the first is written
     architecture: ClassVar[str]  # the Hugging Face class of the bare language model
     keys: ClassVar[Mapping[str, str]]  # our field -> their key
+    needed: ClassVar[tuple[str, ...]]  # our fields without which a config.json is refused
+    absent: ClassVar[Mapping[str, Any]] = {}  # their key -> what Hugging Face takes when it is left out
+    fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # their key -> the only values implemented
     renames: ClassVar[tuple[Rename, ...]]
-    prefix: ClassVar[str] = ""  # theirs, optional on reading, written
-    tied: ClassVar[tuple[str, str] | None] = None  # theirs: (the tensor that is kept, the one that repeats it)
-    ignored: ClassVar[tuple[str, ...]] = ()  # theirs: patterns of buffers that carry nothing
-    heads: ClassVar[Mapping[str, Head]] = {}
+    prefix: ClassVar[str] = ""  # of their tensor names; optional on reading, written
+    repeats: ClassVar[tuple[str, str] | None] = None  # theirs, when tied: (the tensor kept, the one that repeats it)
+    ignored: ClassVar[tuple[str, ...]] = ()  # their tensors, as patterns, that carry nothing
+    task_heads: ClassVar[Mapping[str, Head]] = {}
 
     @classmethod
     @abstractmethod
@@ -84,6 +87,18 @@ class ModelConfig(Config, ABC):
     @abstractmethod
     def to_hf(self) -> Json:
         """Return the config.json that Hugging Face reads back as the same model."""
+
+    @final
+    @classmethod
+    def checked(cls, values: Json) -> Self:
+        """Build from our fields as read from a config.json; ConfigError names every one that cannot be."""
+        return parse(cls, values, "config.json")
+
+    @final
+    def plain_hf(self) -> Json:
+        """Return the keys in `keys` with our values, over the ones kept in `extra`."""
+        ours = {their: getattr(self, name) for name, their in self.keys.items()}
+        return {"model_type": self.model_types[0], **self.extra, **ours}
 
     @abstractmethod
     def make(self) -> Model[Any]:
@@ -95,14 +110,14 @@ class ModelConfig(Config, ABC):
 
         `heads` maps a head's name to its number of outputs; AbilityError names the heads the family has.
         """
-        unknown = sorted(set(heads or {}) - set(self.heads))
+        unknown = sorted(set(heads or {}) - set(self.task_heads))
         if unknown:
             family = type(self).__module__.rsplit(".", 1)[-1]
-            known = ", ".join(self.heads) or "none"
+            known = ", ".join(self.task_heads) or "none"
             raise AbilityError(problem(f"model {family}", f"has no head '{unknown[0]}'", f"its heads: {known}"))
         model = self.make()
         for name, outputs in (heads or {}).items():
-            model.heads[name] = self.heads[name].make(self, outputs)
+            model.heads[name] = self.task_heads[name].make(self, outputs)
         model.initialize(torch.Generator().manual_seed(seed))
         return model
 
@@ -112,7 +127,7 @@ class ModelConfig(Config, ABC):
         with torch.device("meta"):
             model = self.make()
             for name, outputs in (heads or {}).items():
-                model.heads[name] = self.heads[name].make(self, outputs)
+                model.heads[name] = self.task_heads[name].make(self, outputs)
         return model
 
 
@@ -140,7 +155,7 @@ class Model(nn.Module, ABC, Generic[M]):
     """A network of one family: tokens in, hidden states out, logits on request."""
 
     packs: ClassVar[bool] = True  # several segments may share a row
-    embed: nn.Module  # (B, T) ids -> (B, T, D)
+    embed: nn.Embedding  # (B, T) ids -> (B, T, D)
 
     def __init__(self, config: M) -> None:
         """Store the config; a family builds its parts after this."""
@@ -213,27 +228,27 @@ def unused(model: Model[Any], **given: object) -> None:
         raise AbilityError(problem(type(model).__name__, f"takes no {' and no '.join(extra)}"))
 
 
-def fields_from_hf(cls: type[ModelConfig], json: Json, fixed: Mapping[str, tuple[Any, ...]]) -> tuple[Json, Json]:
+def fields_from_hf(cls: type[ModelConfig], json: Json) -> tuple[Json, Json]:
     """Split a config.json into (our fields, the keys we do not model).
 
-    `fixed` names keys that change the forward and are implemented only for the values listed; any other
-    value is a ConfigError that names the key. `auto_map` is refused: code that comes with weights is never run.
+    ConfigError names every key that changes the forward and is implemented only for other values (`fixed`), every
+    needed one that is missing, and `auto_map`: code that comes with weights is never run.
     """
     problems = [
-        problem(f"config.json: {key}", f"{json[key]!r}", f"only {' or '.join(map(repr, allowed))} is implemented")
-        for key, allowed in fixed.items()
+        problem(f"config.json: {key}", f"{json[key]!r} is not implemented", f"known: {', '.join(map(repr, allowed))}")
+        for key, allowed in cls.fixed.items()
         if key in json and json[key] not in allowed
     ]
     if "auto_map" in json:
         problems.append(problem("config.json: auto_map", "code that comes with the weights", "is never run"))
     if json.get("quantization_config"):
         problems.append(problem("config.json: quantization_config", "quantised weights", "are not implemented"))
-    theirs = {their: ours for ours, their in cls.keys.items()}
-    values = {theirs[key]: value for key, value in json.items() if key in theirs and value is not None}
-    missing = [cls.keys[name] for name, info in cls.model_fields.items() if info.is_required() and name not in values]
-    for key in missing:
-        problems.append(problem(f"config.json: {key}", "missing", near=nearest(key, json)))
+    for name in cls.needed:
+        if cls.keys[name] not in json:
+            problems.append(problem(f"config.json: {cls.keys[name]}", "missing", near=nearest(cls.keys[name], json)))
     if problems:
         raise ConfigError(*problems)
-    known = {*theirs, "auto_map"}
-    return values, {key: value for key, value in json.items() if key not in known}
+    theirs = {their: ours for ours, their in cls.keys.items()}
+    complete = {**cls.absent, **json}
+    values = {theirs[key]: value for key, value in complete.items() if key in theirs and value is not None}
+    return values, {key: value for key, value in json.items() if key not in theirs}

@@ -1,0 +1,275 @@
+"""A model is a folder in Hugging Face layout plus `hanlin.json`; other tools open ours, we open theirs.
+
+    config.json  generation_config.json  model.safetensors | model.safetensors.index.json + shards
+    tokenizer.json  tokenizer_config.json  special_tokens_map.json
+    hanlin.json     schema, task, heads, lineage, scores, and the SHA-256 of every file above
+
+Writing replaces file by file, `hanlin.json` last: a folder whose hashes do not fit was cut off, and reading says so.
+Nothing is ever unpickled, and no code that comes with weights is run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hanlin.text.tokenizer import Tokenizer
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hanlin import files, registry
+from hanlin.config import read_json
+from hanlin.errors import BundleError, ConfigError, nearest, problem
+from hanlin.models.contract import Json, Model, ModelConfig
+from hanlin.models.weights import from_theirs, to_theirs
+
+SCHEMA = 1
+SHARD_BYTES = 5_000_000_000  # Hugging Face's usual shard
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A model folder, opened."""
+
+    folder: Path
+    model: Model[Any]
+    tokenizer: Tokenizer
+    card: Json  # hanlin.json, {} where there is none
+
+
+def read(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Bundle:
+    """Open a model folder, ours or anyone's; BundleError with one line for every reason that it cannot be used."""
+    card = read_card(folder)
+    model = read_model(folder, dtype=dtype, device=device, heads=card.get("heads"))
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab > model.config.vocab:
+        given = f"{tokenizer.vocab:,} tokens, the model has {model.config.vocab:,}"
+        raise BundleError(problem(str(folder), given, do="use the tokenizer that the model was trained with"))
+    return Bundle(folder=folder, model=model, tokenizer=tokenizer, card=card)
+
+
+def read_card(folder: Path) -> Json:
+    """Return hanlin.json after checking every hash in it, {} where there is none."""
+    path = folder / "hanlin.json"
+    if not path.exists():
+        return {}
+    card = read_json(path)
+    if card.get("schema") != SCHEMA:
+        raise BundleError(problem(str(path), f"schema {card.get('schema')!r}", f"this version reads {SCHEMA}"))
+    problems = []
+    for name, expected in card.get("files", {}).items():
+        file = files.inside(folder, name)
+        if file is None:
+            problems.append(problem(f"{folder}/{name}", "missing, or not a file inside the folder"))
+        elif files.sha256(file) != expected:
+            do = "copy the folder again, or train again to replace it"
+            problems.append(problem(f"{folder}/{name}", "differs from its hash in hanlin.json", do=do))
+    if problems:
+        raise BundleError(*problems)
+    return card
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Return the family's config for the folder's config.json."""
+    if not folder.is_dir():
+        siblings = [path.name for path in folder.parent.glob("*")] if folder.parent.is_dir() else []
+        near = nearest(folder.name, siblings)
+        raise BundleError(problem(str(folder), "no such model folder", near=near and str(folder.parent / near)))
+    if not (folder / "config.json").is_file():
+        raise BundleError(problem(str(folder), "no config.json", "a model folder in Hugging Face layout"))
+    json = read_json(folder / "config.json")
+    kind = json.get("model_type")
+    return family(str(kind)).from_hf(json)
+
+
+def family(model_type: str) -> type[ModelConfig]:
+    """Return the family that reads a Hugging Face `model_type`; ConfigError lists the types known."""
+    known = registry.names("models")
+    first = [name for name in known if name == model_type]
+    types: list[str] = []
+    for name in [*first, *known]:
+        config: type[ModelConfig] = registry.load("models", name).Config
+        if model_type in config.model_types:
+            return config
+        types += config.model_types
+    near = nearest(model_type, types)
+    raise ConfigError(
+        problem("config.json: model_type", f"'{model_type}'", f"known: {', '.join(sorted(set(types)))}", near)
+    )
+
+
+def read_model(
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    heads: Mapping[str, int] | None = None,
+) -> Model[Any]:
+    """Return the folder's model in evaluation mode, without looking at a tokenizer."""
+    config = read_config(folder)
+    model = config.build(heads=heads) if heads else config.sketch().to_empty(device="cpu")
+    with opened(folder) as tensors:
+        fresh = from_theirs(model, tensors.names, tensors.get, str(folder))
+    if fresh:
+        raise BundleError(*(problem(str(folder), f"no weights for the head '{name}'") for name in fresh))
+    model = model.to(dtype=dtype, device=device)
+    model.eval()
+    return model
+
+
+class Tensors:
+    """The tensors of a folder by name, read one at a time."""
+
+    def __init__(self, handles: Mapping[str, Any]) -> None:
+        """Keep which open file holds each name."""
+        self._handles = handles
+        self.names = list(handles)
+
+    def get(self, name: str) -> Tensor:
+        """Return one tensor."""
+        tensor: Tensor = self._handles[name].get_tensor(name)
+        return tensor
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Tensors]:
+    """Yield the folder's safetensors, single or sharded; BundleError for pickles, unsafe names and damaged files."""
+    shards = _shards(folder)
+    handles: dict[str, Any] = {}
+    problems: list[str] = []
+    with ExitStack() as stack:
+        for name, expected in shards.items():
+            path = files.inside(folder, name)
+            if path is None:
+                problems.append(problem(f"{folder}/{name}", "missing, or not a file inside the folder"))
+                continue
+            try:
+                handle = stack.enter_context(safe_open(path, framework="pt"))
+            except (SafetensorError, OSError, ValueError) as error:
+                problems.append(problem(str(path), f"not a safetensors file: {error}"))
+                continue
+            keys = list(handle.keys())
+            problems += _disagreements(path, keys, expected, handles)
+            handles.update(dict.fromkeys(keys, handle))
+        if problems:
+            raise BundleError(*problems)
+        yield Tensors(handles)
+
+
+def _shards(folder: Path) -> dict[str, set[str] | None]:
+    """Return shard file -> the tensors that the index says it holds (None where there is no index)."""
+    if (folder / SINGLE).exists():
+        return {SINGLE: None}
+    if (folder / INDEX).exists():
+        table = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+            raise BundleError(problem(str(folder / INDEX), "no weight_map from tensor to file"))
+        shards: dict[str, set[str] | None] = {}
+        for tensor, name in table.items():
+            found = shards.setdefault(name, set())
+            assert found is not None
+            found.add(tensor)
+        return shards
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        do = "convert the weights to safetensors where you trust them"
+        raise BundleError(problem(f"{folder}/{pickles[0]}", "a pickle can run code and is never opened", do=do))
+    raise BundleError(problem(str(folder), "no weights", f"{SINGLE}, or {INDEX} and its shards"))
+
+
+def _disagreements(path: Path, keys: list[str], expected: set[str] | None, taken: Mapping[str, Any]) -> list[str]:
+    """Return how a shard differs from what the index says it holds."""
+    found = [problem(f"{path}: {key}", "stands in two files") for key in keys if key in taken]
+    if expected is not None:
+        found += [problem(f"{path}: {key}", "named by the index, missing here") for key in sorted(expected - {*keys})]
+        found += [problem(f"{path}: {key}", "not named by the index") for key in sorted({*keys} - expected)]
+    return found
+
+
+def write(
+    folder: Path,
+    model: Model[Any],
+    tokenizer: Tokenizer,
+    *,
+    task: str = "generate",
+    lineage: Json | None = None,
+    scores: Json | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a model folder; what else lies in it is left alone. RunError when the disk refuses."""
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = folder / f"{files.PARTIAL}bundle"
+    with files.filling(staging) as partial:
+        _write_weights(partial, model, shard_bytes)
+        tokenizer.save(partial)
+        files.write_json(partial / "config.json", _config_json(model, tokenizer))
+        files.write_json(partial / "generation_config.json", _token_ids(tokenizer))
+        names = sorted(path.name for path in partial.iterdir())
+        card = {
+            "schema": SCHEMA,
+            "task": task,
+            "heads": {name: _outputs(head) for name, head in model.heads.items()},
+            "encoding": {"bos": tokenizer.special.bos is not None, "context": model.config.context},
+            "lineage": lineage or {},
+            "scores": scores or {},
+            "files": {name: files.sha256(partial / name) for name in names},
+        }
+        files.write_json(partial / "hanlin.json", card)
+    for old in {SINGLE, INDEX, *(path.name for path in folder.glob("model-*-of-*.safetensors"))} - set(names):
+        (folder / old).unlink(missing_ok=True)
+    for name in [*names, "hanlin.json"]:
+        os.replace(staging / name, folder / name)
+    staging.rmdir()
+    files.sync_folder(folder)
+
+
+def _outputs(head: torch.nn.Module) -> int:
+    """Return how many outputs a head has: the rows of its last matrix."""
+    return [parameter.shape[0] for parameter in head.parameters() if parameter.ndim == 2][-1]
+
+
+def _token_ids(tokenizer: Tokenizer) -> Json:
+    """Return the special ids under Hugging Face's names."""
+    special = tokenizer.special
+    ids = {"bos_token_id": special.bos, "eos_token_id": special.eos, "pad_token_id": special.pad}
+    return {key: value for key, value in ids.items() if value is not None}
+
+
+def _config_json(model: Model[Any], tokenizer: Tokenizer) -> Json:
+    """Return the model's config.json with architecture, dtype and special ids filled in."""
+    config: ModelConfig = model.config
+    architectures = [config.task_heads[name].architecture for name in model.heads] or [config.architecture]
+    dtype = str(model.dtype).removeprefix("torch.")
+    ids = {"bos_token_id": None, "eos_token_id": None, **_token_ids(tokenizer)}
+    return {"architectures": architectures[:1], "torch_dtype": dtype, "dtype": dtype, **config.to_hf(), **ids}
+
+
+def _write_weights(folder: Path, model: Model[Any], shard_bytes: int) -> None:
+    """Write one safetensors file, or shards of at most `shard_bytes` with an index."""
+    tensors = {name: tensor.cpu() for name, tensor in to_theirs(model).items()}
+    shards: list[dict[str, Tensor]] = [{}]
+    room = shard_bytes
+    for name, tensor in tensors.items():
+        if tensor.nbytes > room and shards[-1]:
+            shards.append({})
+            room = shard_bytes
+        shards[-1][name] = tensor
+        room -= tensor.nbytes
+    if len(shards) == 1:
+        save_file(shards[0], folder / SINGLE, metadata={"format": "pt"})
+        return
+    table = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        table.update(dict.fromkeys(shard, file))
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    files.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": table})

@@ -1,0 +1,141 @@
+"""Writing files so that a crash at any instant leaves the old or the new, never half of either.
+
+write("x.json", bytes)                   temporary sibling, fsync, rename, fsync of the folder
+with filling(folder) as partial: ...     the same for a whole folder, which appears at the end or not at all
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hanlin.errors import RunError, problem
+
+PARTIAL = ".partial-"  # a name that begins so is unfinished work; whoever finds it may delete it
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace a file by `content`, atomically and durably; RunError when the disk is full or read-only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    try:
+        with explained(path):
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:  # noqa: ANN401  # anything JSON can hold
+    """Replace a file by JSON, atomically."""
+    write(path, (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success it takes the place of `folder`, on any failure it is removed."""
+    partial = folder.with_name(f"{PARTIAL}{os.getpid()}-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with explained(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            for file in partial.rglob("*"):
+                sync_file(file)
+            sync_folder(partial)
+            discard(folder)
+            os.rename(partial, folder)
+            sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder so that a crash half-way leaves an unfinished name, not a damaged folder."""
+    if not folder.exists():
+        return
+    doomed = folder.with_name(f"{PARTIAL}old-{os.getpid()}-{folder.name}")
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete unfinished work that an earlier crash left directly inside `folder`."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the disk's refusals (full, read-only, not permitted) into one RunError line."""
+    try:
+        yield
+    except OSError as error:
+        known = {
+            errno.ENOSPC: "no space left on the disk",
+            errno.EDQUOT: "disk quota exceeded",
+            errno.EROFS: "read-only file system",
+            errno.EACCES: "permission denied",
+            errno.EPERM: "not permitted",
+            errno.EIO: "input/output error",
+            errno.ENOTDIR: "a file stands where a folder is needed",
+            errno.EEXIST: "a file stands where a folder is needed",
+        }
+        reason = known.get(error.errno or 0, str(error))
+        raise RunError(problem(str(path), f"cannot be written: {reason}", do="nothing half-written was left")) from None
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    if path.is_file():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's names durable, where the system can (Windows cannot open folders)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """Return the regular file `name` below `folder`, or None when the name leads out of it or to no regular file.
+
+    Links may not lead out either, but for the hub's cache, where a snapshot's files are links to `../../blobs`.
+    """
+    if not name or name != os.path.normpath(name) or os.path.isabs(name) or name.startswith("..") or "\0" in name:
+        return None
+    target = (folder / name).resolve()
+    roots = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        roots.append(folder.resolve().parent.parent / "blobs")
+    if not any(target.is_relative_to(root) for root in roots) or not target.is_file():
+        return None
+    return folder / name

@@ -1,0 +1,203 @@
+"""Llama 1 to 3: a decoder with RMSNorm, rotary positions, grouped key-value heads and a gated MLP.
+
+    tokens ─ embed ─┬────────────────────(+)─┬───────────────────(+)─ ... ─ norm ─ head ─ logits
+                    └ attn_norm ─ attn ─ o ┘ └ mlp_norm ─ gated mlp ┘
+                                  └ q, k turned by position
+
+Papers: LLaMA arXiv 2302.13971, Llama 2 arXiv 2307.09288, Llama 3 arXiv 2407.21783; grouped heads arXiv 2305.13245.
+Letters: B rows, T tokens, D dim, V vocab.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hanlin.batch import Layout
+from hanlin.models.contract import Decodes, Json, Memory, Model, ModelConfig, Rename, fields_from_hf, unused
+from hanlin.nn import rope
+from hanlin.nn.attention import Attention, scope
+from hanlin.nn.cache import Attends, Cache, KeyValueCache
+from hanlin.nn.mlp import GatedMLP
+from hanlin.nn.norms import RMSNorm
+from hanlin.nn.rope import Rope, Turn
+
+
+def _usual_hidden(chosen: dict[str, Any]) -> int:
+    """Return 8/3 of dim, rounded up to a multiple of 256: the parameters of a plain MLP of width 4 dim (2302.13971)."""
+    return -(-8 * int(chosen.get("dim", 0)) // (3 * 256)) * 256
+
+
+class Config(ModelConfig):
+    """Sizes of a Llama; the defaults are those of meta-llama/Llama-2-7b-hf."""
+
+    vocab: int = Field(32000, gt=0)
+    dim: int = Field(4096, gt=0)
+    layers: int = Field(32, gt=0)
+    heads: int = Field(32, gt=0)
+    kv_heads: int = Field(default_factory=lambda chosen: chosen.get("heads", 1), gt=0)
+    head_dim: int = Field(default_factory=lambda chosen: chosen.get("dim", 1) // chosen.get("heads", 1), gt=0)
+    hidden: int = Field(default_factory=_usual_hidden, gt=0)
+    context: int = Field(4096, gt=0)
+    eps: float = Field(1e-5, gt=0)
+    rope: Rope = Rope()
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tied: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)  # after embedding, attention and MLP; ours alone, 0 in every checkpoint
+    attention_dropout: float = Field(0.0, ge=0, lt=1)
+    spread: float = Field(0.02, gt=0)  # standard deviation of fresh weights
+
+    model_types: ClassVar = ("llama",)
+    architecture: ClassVar = "LlamaForCausalLM"
+    prefix: ClassVar = "model."
+    repeats: ClassVar = ("model.embed_tokens.weight", "lm_head.weight")
+    ignored: ClassVar = (r".*rotary_emb\.inv_freq",)
+    needed: ClassVar = ("vocab", "dim", "layers", "heads")
+    keys: ClassVar = {
+        "vocab": "vocab_size",
+        "dim": "hidden_size",
+        "layers": "num_hidden_layers",
+        "heads": "num_attention_heads",
+        "kv_heads": "num_key_value_heads",
+        "head_dim": "head_dim",
+        "hidden": "intermediate_size",
+        "context": "max_position_embeddings",
+        "eps": "rms_norm_eps",
+        "attention_bias": "attention_bias",
+        "mlp_bias": "mlp_bias",
+        "tied": "tie_word_embeddings",
+        "attention_dropout": "attention_dropout",
+        "spread": "initializer_range",
+        "dropout": "residual_dropout",
+    }
+    absent: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "intermediate_size": 11008}
+    fixed: ClassVar = {"hidden_act": ("silu", "swish"), "partial_rotary_factor": (None, 1.0)}
+    renames: ClassVar = (
+        Rename("embed.weight", "model.embed_tokens.weight"),
+        Rename("blocks.*.attn_norm.weight", "model.layers.*.input_layernorm.weight"),
+        Rename("blocks.*.attn.q.@", "model.layers.*.self_attn.q_proj.@"),
+        Rename("blocks.*.attn.k.@", "model.layers.*.self_attn.k_proj.@"),
+        Rename("blocks.*.attn.v.@", "model.layers.*.self_attn.v_proj.@"),
+        Rename("blocks.*.attn.o.@", "model.layers.*.self_attn.o_proj.@"),
+        Rename("blocks.*.mlp_norm.weight", "model.layers.*.post_attention_layernorm.weight"),
+        Rename("blocks.*.mlp.gate.@", "model.layers.*.mlp.gate_proj.@"),
+        Rename("blocks.*.mlp.up.@", "model.layers.*.mlp.up_proj.@"),
+        Rename("blocks.*.mlp.down.@", "model.layers.*.mlp.down_proj.@"),
+        Rename("norm.weight", "model.norm.weight"),
+        Rename("head.weight", "lm_head.weight"),
+    )
+
+    def problems(self) -> list[str]:
+        """Return what cannot be built, one line each."""
+        found = []
+        if self.heads % self.kv_heads:
+            found.append(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        if self.head_dim % 2:
+            found.append(f"head_dim {self.head_dim} is odd; rotary positions turn pairs")
+        return found
+
+    @classmethod
+    def from_hf(cls, json: Json) -> Self:
+        """Build from a config.json of model_type llama."""
+        values, extra = fields_from_hf(cls, json)
+        for key in ("rope_theta", "rope_scaling", "rope_parameters"):
+            extra.pop(key, None)
+        return cls.checked({**values, "rope": rope.from_hf(json), "extra": extra})
+
+    def to_hf(self) -> Json:
+        """Return the config.json that LlamaForCausalLM reads, both spellings of the rope keys in it."""
+        return {**self.plain_hf(), "hidden_act": self.extra.get("hidden_act", "silu"), **rope.to_hf(self.rope)}
+
+    def make(self) -> Llama:
+        """Return the module, not initialised."""
+        return Llama(self)
+
+
+class Block(nn.Module):
+    """One layer: attention, then the gated MLP, each on a normalised copy and added back."""
+
+    def __init__(self, config: Config) -> None:
+        """Allocate the layer."""
+        super().__init__()
+        self.attn_norm = RMSNorm(config.dim, config.eps)
+        self.attn = Attention(
+            config.dim,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            bias=config.attention_bias,
+        )
+        self.mlp_norm = RMSNorm(config.dim, config.eps)
+        self.mlp = GatedMLP(config.dim, config.hidden, activation="silu", bias=config.mlp_bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, view: Attends, by: Turn) -> Tensor:
+        """Return x (B, T, D) after this layer."""
+        x = x + self.dropout(self.attn(self.attn_norm(x), view, by))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Llama(Model[Config], Decodes):
+    """Tokens (B, T) to hidden states (B, T, D), each position seeing itself and what came before."""
+
+    def __init__(self, config: Config) -> None:
+        """Allocate embedding, layers, norm and, unless tied, the output head."""
+        super().__init__(config)
+        self.embed = nn.Embedding(config.vocab, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.dim, config.eps)
+        self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        layout: Layout | None = None,
+        kinds: Tensor | None = None,
+        memory: Memory | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Return hidden states; see Model.forward."""
+        unused(self, kinds=kinds, memory=memory)
+        seen = scope(tokens, layout, cache, dropout=self.config.attention_dropout if self.training else 0.0)
+        x = self.dropout(tokens if tokens.is_floating_point() else self.embed(tokens))
+        rates = rope.frequencies(self.config.rope, self.config.head_dim).to(x.device)
+        by = rope.turn(seen.positions, rates, x.dtype)
+        for index, block in enumerate(self.blocks):
+            x = block(x, seen.layer(index), by)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return (..., V)."""
+        return F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw matrices from N(0, spread²), those that end a residual branch narrower by sqrt(2 layers)."""
+        narrow = self.config.spread / (2 * self.config.layers) ** 0.5
+        for name, parameter in self.named_parameters():
+            if "norm" in name:
+                nn.init.ones_(parameter)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                ends = name.endswith(("attn.o.weight", "mlp.down.weight"))
+                nn.init.normal_(parameter, 0.0, narrow if ends else self.config.spread, generator=generator)
+
+    def new_cache(self, rows: int, length: int) -> Cache:
+        """Return an empty key-value cache."""
+        config = self.config
+        return KeyValueCache(
+            layers=config.layers,
+            rows=rows,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            length=length,
+            dtype=self.dtype,
+            device=self.device,
+        )

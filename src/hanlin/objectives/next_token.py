@@ -1,0 +1,26 @@
+"""Next-token prediction: every token is the target of the position before it, within its own document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hanlin.batch import IGNORE, Batch
+from hanlin.models.contract import Model
+from hanlin.objectives.contract import Loss, Objective, Part
+from hanlin.objectives.cross_entropy import total_nats
+
+
+class Config(Objective):
+    """Minimise the summed negative log-likelihood of the targets; nothing to choose."""
+
+    def counts(self, batch: Batch[Any]) -> tuple[int, ...]:
+        """Return the number of targets."""
+        assert batch.targets is not None
+        return (int((batch.targets != IGNORE).sum()),)
+
+    def __call__(self, model: Model[Any], batch: Batch[Any]) -> Loss:
+        """Return one part: nats over targets."""
+        assert batch.targets is not None
+        hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
+        total = total_nats(model, hidden, batch.targets)
+        return (Part(name="nats", total=total, count=self.counts(batch)[0]),)

@@ -1,0 +1,168 @@
+"""THE loop: batches in, learned weights out; everything it needs is handed to it.
+
+    restore ─> for every step:  batch(step) ─ advance ─ log ─ [examine ─ best? enough?] ─ [save] ─ [stop?]
+                                    │            │                  │
+                                 pure function   train/step.py      a function from the verb, so that the loop
+                                 of the step                        knows nothing of scoring or sampling
+
+A run killed at any instant and started again ends with the same bits as one never killed: the batch, the rate and the
+random draws are functions of the step, and everything else is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hanlin.batch import Batch
+from hanlin.checkpoint import Checkpoints, State
+from hanlin.data.batches import BatchSource
+from hanlin.errors import CheckpointError, Stopped, problem
+from hanlin.models.contract import Model
+from hanlin.objectives.contract import Objective
+from hanlin.optim.contract import OptimizerConfig, load_state, save_state
+from hanlin.optim.schedules import Schedule
+from hanlin.report import Report
+from hanlin.runtime import Runtime
+from hanlin.train.guard import Stop, check
+from hanlin.train.plan import Plan
+from hanlin.train.step import Learner, named
+
+Examine = Callable[[Model[Any], int], dict[str, float]]  # (model, step) -> numbers, "valid_loss" among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a run is made of. `plan` is resolved: steps, evaluate_every and save_every are numbers."""
+
+    model: Model[Any]
+    objective: Objective
+    source: BatchSource
+    optimizer: OptimizerConfig
+    schedule: Schedule
+    plan: Plan
+    runtime: Runtime
+    report: Report
+    checkpoints: Checkpoints
+    examine: Examine | None = None
+    belongs: str = ""  # a fingerprint of data and recipe; a checkpoint with another one is refused
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    bad: int = 0  # steps in a row without a finite gradient
+    best: float | None = None  # lowest valid_loss
+    best_step: int | None = None
+    waited: int = 0  # evaluations since the best
+    belongs: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    progress: Progress
+    early: bool  # stopped for want of improvement
+    seconds: float
+    numbers: dict[str, float] = field(default_factory=dict)  # of the last step
+
+
+def train(job: Job) -> Outcome:
+    """Learn until the plan's steps are done or improvement ends; Stopped after a signal, its state saved."""
+    steps = job.plan.steps
+    assert steps is not None, "the plan is resolved before the loop"
+    learner = Learner(job.model, job.optimizer.build(job.model), job.objective, job.plan, job.runtime)
+    progress = restore(job, learner)
+    began = time.perf_counter()
+    numbers: dict[str, float] = {}
+    job.report.start(steps, progress.step, title="train")
+    try:
+        with Stop() as stop:
+            while progress.step < steps and not _enough(progress, job.plan):
+                numbers = _step(job, learner, progress, steps)
+                due = progress.step % (job.plan.save_every or steps) == 0 or progress.step == steps
+                if due or stop.code is not None or progress.best_step == progress.step:
+                    save(job, learner, progress)
+                if stop.code is not None and progress.step < steps:
+                    raise Stopped(stop.code, f"stopped and saved at step {progress.step} of {steps}")
+    finally:
+        job.report.stop()
+    early = progress.step < steps
+    return Outcome(progress, early, time.perf_counter() - began, numbers)
+
+
+def _step(job: Job, learner: Learner, progress: Progress, steps: int) -> dict[str, float]:
+    """Take one step, examine where due, and write its one row of numbers."""
+    began = time.perf_counter()
+    batch = job.source.batch(progress.step)
+    multiplier = job.schedule(progress.step, steps)
+    numbers = learner.advance(batch, progress.step, multiplier)
+    progress.bad = check(numbers, progress.step, progress.bad)
+    progress.step += 1
+    seconds = time.perf_counter() - began
+    if job.examine is not None and (progress.step % (job.plan.evaluate_every or steps) == 0 or progress.step == steps):
+        numbers |= _examine(job, learner, progress)
+    job.report.log(progress.step, numbers)
+    job.report.time(progress.step, {"seconds": seconds, "tokens_per_second": _size(batch) / seconds})
+    job.report.advance(1, note=f"loss {numbers['loss']:.3f}")
+    return numbers
+
+
+def _examine(job: Job, learner: Learner, progress: Progress) -> dict[str, float]:
+    """Score the model as it stands and keep account of the best."""
+    assert job.examine is not None
+    learner.work.eval()
+    numbers = job.examine(learner.work, progress.step)
+    loss = numbers["valid_loss"]
+    if math.isfinite(loss) and (progress.best is None or loss < progress.best):
+        progress.best, progress.best_step, progress.waited = loss, progress.step, 0
+    else:
+        progress.waited += 1
+    return numbers
+
+
+def _enough(progress: Progress, plan: Plan) -> bool:
+    """Return whether early stopping ends the run."""
+    return plan.patience is not None and progress.waited >= plan.patience
+
+
+def _size(batch: Batch[Any]) -> int:
+    """Return the tokens of a batch, padding aside."""
+    return int(batch.layout.real.sum()) if batch.layout is not None else batch.tokens.shape[0] * batch.tokens.shape[1]
+
+
+def save(job: Job, learner: Learner, progress: Progress) -> None:
+    """Write a checkpoint of this very step; the rows of numbers up to it are on disk before it is."""
+    job.report.flush()
+    progress.belongs = job.belongs
+    state = State(
+        step=progress.step,
+        model=named(learner.model),
+        optimizer=save_state(learner.optimizer, learner.model),
+        facts=asdict(progress),
+    )
+    job.checkpoints.save(state, best=progress.best_step)
+
+
+def restore(job: Job, learner: Learner) -> Progress:
+    """Load the newest whole checkpoint into the learner, or begin at step 0; rows of numbers past it are dropped."""
+    state = job.checkpoints.latest()
+    if state is None:
+        job.report.rewind(0)
+        return Progress()
+    progress = Progress(**state.facts)
+    if progress.belongs != job.belongs:
+        given = "belongs to other data, or another tokenizer or recipe"
+        raise CheckpointError(problem(str(job.checkpoints.folder), given, do="choose another output, or --fresh"))
+    learner.model.load_state_dict(dict(state.model))
+    load_state(learner.optimizer, learner.model, state.optimizer)
+    learner.refresh()
+    job.report.rewind(progress.step)
+    job.report.say(f"going on from step {progress.step}")
+    return progress

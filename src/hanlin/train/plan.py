@@ -1,0 +1,51 @@
+"""How long and in what portions a run learns: the `plan` section of a recipe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hanlin.config import Config
+
+
+class Plan(Config):
+    """Exactly one of steps, epochs and minutes says how long; rows (or tokens) and context, how much a step."""
+
+    steps: int | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0)  # passes over the training text
+    minutes: float | None = Field(None, gt=0)  # turned into steps by a short measurement before step 0
+    rows: int | None = Field(None, gt=0)
+    tokens: int | None = Field(None, gt=0)  # in place of rows: tokens a step, whole rows of `context`
+    context: int = Field(256, gt=0)  # tokens a row
+    accumulate: int = Field(1, gt=0)  # portions that a step's rows are computed in; changes memory, not results
+    clip: float | None = Field(1.0, gt=0)  # largest norm of the gradient
+    precision: Literal["fp32", "bf16"] = "bf16"  # of forward and backward; state is always fp32
+    seed: int = Field(0, ge=0)
+    evaluate_every: int | None = Field(None, gt=0)  # steps; a tenth of the run when left out
+    save_every: int | None = Field(None, gt=0)  # steps; as evaluate_every when left out
+    keep: int = Field(2, gt=0)  # newest checkpoints kept, besides the best
+    patience: int | None = Field(None, gt=0)  # stop after so many evaluations without a better one
+    device: str = "auto"
+    threads: int = Field(0, ge=0)  # 0: one a core
+
+    def problems(self) -> list[str]:
+        """Return contradictions."""
+        found = []
+        lengths = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(lengths) != 1:
+            found.append(
+                f"{' and '.join(lengths) or 'no length'} given; exactly one of steps, epochs, minutes is needed"
+            )
+        if self.rows is not None and self.tokens is not None:
+            found.append("rows and tokens given; one of them says how much a step takes")
+        if self.tokens is not None and self.tokens < self.context:
+            found.append(f"tokens {self.tokens} is less than one row of context {self.context}")
+        if self.rows_a_step % self.accumulate:
+            found.append(f"rows {self.rows_a_step} is not a multiple of accumulate {self.accumulate}")
+        return found
+
+    @property
+    def rows_a_step(self) -> int:
+        """Return the rows that one step takes."""
+        return self.tokens // self.context if self.tokens is not None else self.rows or 16
