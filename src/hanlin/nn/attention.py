@@ -60,11 +60,12 @@ class Plain:
         self.causal = causal
         self.dropout = dropout
         self._masks: dict[int | None, Tensor | None] = {}
+        self._biases: dict[int | None, Tensor] = {}
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
         """Return (B, H, T, h); a query sees its own segment, not later where causal, at most `window` tokens back."""
         if torch.is_grad_enabled() and q.device.type == "cpu" and q.dtype == torch.bfloat16:
-            return spelled_out(q, k, v, self.mask(window, q.device), self.dropout)
+            return spelled_out(q, k, v, self._bias(window, q), self.dropout)
         plain_causal = self.layout is None and self.causal and (window is None or window >= self.length)
         mask = None if plain_causal else self.mask(window, q.device)
         grouped = q.shape[1] != k.shape[1]
@@ -77,6 +78,15 @@ class Plain:
         if window not in self._masks:
             self._masks[window] = self._make_mask(window, device)
         return self._masks[window]
+
+    def _bias(self, window: int | None, q: Tensor) -> Tensor | None:
+        """Return the mask as numbers to add, 0 or -inf: unlike masked_fill, adding costs nothing on the way back."""
+        mask = self.mask(window, q.device)
+        if mask is not None and window not in self._biases:
+            self._biases[window] = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(
+                ~mask, -math.inf
+            )
+        return self._biases.get(window)
 
     def _make_mask(self, window: int | None, device: torch.device) -> Tensor | None:
         columns = torch.arange(self.length, device=device)
@@ -93,7 +103,7 @@ class Plain:
 
 
 def spelled_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """Return attention as matmul, softmax, matmul.
+    """Return attention as matmul, softmax, matmul; `mask` is True where a query may look, or numbers to add.
 
     The bf16 backward of torch's fused attention on CPU takes several times as long (docs/numbers.md), so training
     goes this way; it is also the slow twin that every other path is tested against.
@@ -103,7 +113,7 @@ def spelled_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: f
         v = v.repeat_interleave(q.shape[1] // v.shape[1], 1)
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
     if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(-1)
     if dropout:
         weights = F.dropout(weights, dropout)
