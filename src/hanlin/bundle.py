@@ -43,6 +43,7 @@ class Bundle:
     model: Model[Any]
     tokenizer: Tokenizer
     card: Json  # hanlin.json, {} where there is none
+    stop_ids: frozenset[int]  # tokens that end an answer
 
 
 def read(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Bundle:
@@ -53,7 +54,15 @@ def read(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu
     if tokenizer.vocab > model.config.vocab:
         given = f"{tokenizer.vocab:,} tokens, the model has {model.config.vocab:,}"
         raise BundleError(problem(str(folder), given, do="use the tokenizer that the model was trained with"))
-    return Bundle(folder=folder, model=model, tokenizer=tokenizer, card=card)
+    return Bundle(folder=folder, model=model, tokenizer=tokenizer, card=card, stop_ids=_stop_ids(folder, tokenizer))
+
+
+def _stop_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the tokens that end an answer: the tokenizer's EOS and those that generation_config.json names."""
+    path = folder / "generation_config.json"
+    given = read_json(path).get("eos_token_id") if path.is_file() else None
+    listed = given if isinstance(given, list) else [given]
+    return frozenset(each for each in [*listed, tokenizer.special.eos] if isinstance(each, int))
 
 
 def read_card(folder: Path) -> Json:
@@ -249,7 +258,7 @@ def _config_json(model: Model[Any], tokenizer: Tokenizer) -> Json:
     architectures = [config.task_heads[name].architecture for name in model.heads] or [config.architecture]
     dtype = str(model.dtype).removeprefix("torch.")
     ids = {"bos_token_id": None, "eos_token_id": None, **_token_ids(tokenizer)}
-    return {"architectures": architectures[:1], "torch_dtype": dtype, "dtype": dtype, **config.to_hf(), **ids}
+    return {**config.to_hf(), "architectures": architectures[:1], "torch_dtype": dtype, "dtype": dtype, **ids}
 
 
 def _write_weights(folder: Path, model: Model[Any], shard_bytes: int) -> None:

@@ -52,6 +52,8 @@ def filling(folder: Path) -> Iterator[Path]:
             partial.mkdir(parents=True)
             yield partial
             for file in partial.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o644)  # safetensors makes its files private; these are as open as their neighbours
                 sync_file(file)
             sync_folder(partial)
             discard(folder)

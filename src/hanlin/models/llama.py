@@ -76,7 +76,11 @@ class Config(ModelConfig):
         "dropout": "residual_dropout",
     }
     absent: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "intermediate_size": 11008}
-    fixed: ClassVar = {"hidden_act": ("silu", "swish"), "partial_rotary_factor": (None, 1.0)}
+    fixed: ClassVar = {
+        "hidden_act": ("silu", "swish"),
+        "partial_rotary_factor": (None, 1.0),
+        "original_max_position_embeddings": (None,),  # transformers lets it overrule the one inside rope_parameters
+    }
     renames: ClassVar = (
         Rename("embed.weight", "model.embed_tokens.weight"),
         Rename("blocks.*.attn_norm.weight", "model.layers.*.input_layernorm.weight"),

@@ -48,9 +48,17 @@ _KINDS = {"default": (), "linear": ("factor",), "llama3": ("factor", "low_factor
 
 
 def from_hf(json: dict[str, Any], theta: float = 10000.0) -> Rope:
-    """Read either spelling from a config.json; ConfigError names a kind or key that is not implemented."""
-    given = json.get("rope_parameters") or json.get("rope_scaling") or {}
-    where = "rope_parameters" if json.get("rope_parameters") else "rope_scaling"
+    """Read either spelling from a config.json; ConfigError names what is not implemented, missing or contradictory."""
+    theta = json.get("rope_theta") or theta
+    found = [_spelled(where, json[where], theta) for where in ("rope_parameters", "rope_scaling") if json.get(where)]
+    if len(found) == 2 and found[0] != found[1]:
+        given = "says something else than rope_parameters"
+        raise ConfigError(problem("config.json: rope_scaling", given, do="keep the one that the model was trained with"))
+    return found[0] if found else _spelled("rope_theta", {}, theta)
+
+
+def _spelled(where: str, given: Any, theta: float) -> Rope:  # noqa: ANN401  # anything JSON can hold
+    """Read the mapping that stands at `where`."""
     if not isinstance(given, dict):
         raise ConfigError(problem(f"config.json: {where}", f"{given!r}", "expected a mapping"))
     kind = given.get("rope_type", given.get("type", "default"))
@@ -61,13 +69,16 @@ def from_hf(json: dict[str, Any], theta: float = 10000.0) -> Rope:
     if unknown:
         near = nearest(unknown[0], _KEYS)
         raise ConfigError(problem(f"config.json: {where}.{unknown[0]}", "is not implemented", near=near))
-    values = {_KEYS[key]: value for key, value in given.items() if key != "type"} | {"kind": kind}
-    values.setdefault("theta", json.get("rope_theta") or theta)
+    values = {"theta": theta, **{_KEYS[key]: value for key, value in given.items()}, "kind": kind}
+    missing = [key for key, name in _KEYS.items() if name in _KINDS[kind] and name not in values]
+    if missing:
+        raise ConfigError(*(problem(f"config.json: {where}.{key}", "missing", f"{kind} needs it") for key in missing))
     allowed = {"theta", "kind", *_KINDS[kind]}
     try:
         return Rope.model_validate({key: value for key, value in values.items() if key in allowed})
     except (TypeError, ValueError):
-        raise ConfigError(problem(f"config.json: {where}", f"{given!r}", "expected positive numbers")) from None
+        shown = given or {"rope_theta": theta}
+        raise ConfigError(problem(f"config.json: {where}", f"{shown!r}", "expected positive numbers")) from None
 
 
 def to_hf(rope: Rope) -> dict[str, Any]:

@@ -1,0 +1,5 @@
+"""`python -m hanlin` is `hanlin`."""
+
+from hanlin.cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""The Python door: `hanlin.load(...)` opens any model folder, ours or Hugging Face's, and does what it can.
+
+model = hanlin.load("runs/demo")
+model.generate("The module", limit=50)      one answer; stream=True yields its pieces; n=3 gives three
+model.score(["a sentence"], given="...")    log-probability of each text and of its tokens
+model.features("Hello")                     tokens, offsets, last hidden states
+model.module · model.tokenizer · model.config
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hanlin import bundle, hub, runtime
+from hanlin.config import parse
+from hanlin.errors import HanlinError, problem
+from hanlin.generate import decode
+from hanlin.generate.sampling import Sampling
+from hanlin.generate.score import score
+from hanlin.models.contract import Model, ModelConfig
+from hanlin.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """How likely a text is."""
+
+    total: float  # ln p(text), nats
+    tokens: tuple[str, ...]
+    logprobs: tuple[float, ...]  # nats, one a token; they sum to total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What the last layer says about each token of a text."""
+
+    tokens: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]  # characters of the text
+    states: Tensor  # (T, D) fp32
+
+
+def load(name: str, *, revision: str | None = None, device: str = "auto", precision: str = "fp32") -> LanguageModel:
+    """Open a model folder, or a hub repository at a revision; HanlinError says why when it cannot be."""
+    place = runtime.start(device=device, precision=precision)
+    found = hub.fetch(name, revision=revision)
+    return LanguageModel(bundle.read(found.folder, dtype=place.dtype, device=str(place.device)))
+
+
+class LanguageModel:
+    """A model with its tokenizer."""
+
+    def __init__(self, opened: bundle.Bundle) -> None:
+        """Keep an open bundle."""
+        self.module: Model[Any] = opened.model
+        self.tokenizer: Tokenizer = opened.tokenizer
+        self.config: ModelConfig = opened.model.config
+        self.card = opened.card
+        self.stop_ids = opened.stop_ids
+
+    def generate(self, prompt: str | Sequence[str], *, stream: bool = False, **choices: Any) -> Any:  # noqa: ANN401
+        """Continue a prompt, or a list of prompts; `choices` are the fields of generate/sampling.py:Sampling.
+
+        Returns the new text: one str, a list of n for n > 1, a list of these for a list of prompts. With
+        `stream`, an iterator over the pieces of the one answer.
+        """
+        sampling = parse(Sampling, choices, "generate")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if stream:
+            if len(prompts) != 1 or sampling.n != 1:
+                raise HanlinError(problem("generate", "stream=True", "takes one prompt and n=1"))
+            return self._stream(prompts[0], sampling)
+        found = self.answers(prompts, sampling)
+        grouped = [[each.text for each in found if each.prompt == index] for index in range(len(prompts))]
+        texts = [group[0] if sampling.n == 1 else group for group in grouped]
+        return texts[0] if isinstance(prompt, str) else texts
+
+    def answers(self, prompts: Sequence[str], sampling: Sampling) -> list[decode.Answer]:
+        """Return whole answers with their ids, log-probabilities and why they ended; n for each prompt, in order."""
+        ids = [self._prompt(prompt) for prompt in prompts]
+        return decode.answers(self.module, ids, sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer)
+
+    def _stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
+        """Yield the pieces of one answer as they come."""
+        steps = decode.generate(
+            self.module, [self._prompt(prompt)], sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer
+        )
+        for step in steps:
+            if step.text:
+                yield step.text
+
+    def _prompt(self, text: str) -> list[int]:
+        """Return a prompt's ids; nothing at all begins with BOS where there is one."""
+        ids = list(self.tokenizer.encode(text).ids)
+        bos = self.tokenizer.special.bos
+        return ids or ([] if bos is None else [bos])
+
+    def score(self, texts: Sequence[str], *, given: str | None = None) -> list[Scored]:
+        """Return the log-probability of each text, after `given` where there is one, else after BOS.
+
+        Without BOS and without `given`, the first token has nothing before it and is left out.
+        """
+        before = self._prompt(given) if given is not None else self._prompt("")
+        tails = [
+            [each for each in self.tokenizer.encode(text).ids if each != self.tokenizer.special.bos] for text in texts
+        ]
+        sequences = [[*before, *tail] for tail in tails]
+        starts = [max(1, len(before))] * len(texts)
+        found = score(self.module, sequences, prefix=starts)
+        names = [tuple(map(self.tokenizer.token, ids[start:])) for ids, start in zip(sequences, starts)]
+        return [
+            Scored(total=float(sum(each)), tokens=tokens, logprobs=tuple(float(one) for one in each))
+            for each, tokens in zip(found, names)
+        ]
+
+    @torch.inference_mode()
+    def features(self, text: str) -> Features:
+        """Return the last hidden states of one text, cut to the model's context."""
+        encoding = self.tokenizer.encode(text, context=self.config.context)
+        states = self.module(torch.tensor([encoding.ids], device=self.module.device))[0]
+        names = tuple(map(self.tokenizer.token, encoding.ids))
+        return Features(tokens=names, offsets=encoding.offsets, states=states.float())

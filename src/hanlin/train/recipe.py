@@ -1,0 +1,106 @@
+"""A recipe says everything once: model, tokenizer, data, objective, optimizer, schedule, plan, output.
+
+    shipped name | path.yaml ─ key=value ─> Recipe ─ resolve ─> Recipe with every number filled in ─> runs/x/recipe.yaml
+
+A name without `/` or `.yaml` is one of the recipes that come with the package (src/hanlin/recipes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from hanlin import config as configs
+from hanlin.config import Config, override, parse, read_yaml, registered
+from hanlin.errors import ConfigError, nearest, problem
+from hanlin.objectives import next_token
+from hanlin.optim import adamw
+from hanlin.optim.schedules import Cosine, Schedule
+from hanlin.text.tokenizer import Config as TokenizerConfig
+from hanlin.train.plan import Plan
+
+SHIPPED = Path(configs.__file__).parent / "recipes"
+
+
+class Data(Config):
+    """What is learned from, and what is held out."""
+
+    train: str  # shards made by `hanlin prepare`, or a corpus: a file, a folder, or `localdocs`
+    valid: str | None = None  # a corpus of its own; without it a part of `train` is held out
+    valid_fraction: float = Field(0.05, ge=0, lt=1)  # of the documents
+    field: str = "text"  # the key of the text in jsonl rows
+    limit_bytes: int | None = Field(None, gt=0)  # read no more text than this
+
+
+class Recipe(Config):
+    """Everything a training run is told."""
+
+    model: registered("models", "family") | None = None  # type: ignore[valid-type]  # a family and its sizes
+    start: str | None = None  # a model folder or hub name to go on from; `model: {from: ...}` says the same
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    data: Data
+    objective: registered("objectives") = next_token.Config()  # type: ignore[valid-type]
+    optimizer: registered("optim") = adamw.Config()  # type: ignore[valid-type]
+    schedule: Schedule = Cosine()
+    plan: Plan
+    tensorboard: bool = False  # event files beside metrics.jsonl; needs hanlin[track]
+    output: str | None = None  # runs/<name of the recipe> when left out
+
+    def problems(self) -> list[str]:
+        """Return contradictions between sections."""
+        found = []
+        if (self.model is None) == (self.start is None):
+            found.append("give a model: a family and its sizes, or `from:` a folder to go on from")
+        context = (
+            getattr(self.model, "context", None) if self.model and "context" in self.model.model_fields_set else None
+        )
+        if context is not None and context < self.plan.context:
+            found.append(f"plan.context {self.plan.context} is more than model.context {context}")
+        return found
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a shipped name or a path, with `key=value` overrides; ConfigError lists every problem."""
+    path = Path(name)
+    if "/" not in name and path.suffix not in (".yaml", ".yml"):
+        path = SHIPPED / f"{name}.yaml"
+        shipped = sorted(each.stem for each in SHIPPED.glob("*.yaml"))
+        if name not in shipped:
+            allowed = f"shipped: {', '.join(shipped)}; or a path that ends in .yaml"
+            raise ConfigError(problem("recipe", f"'{name}'", allowed, nearest(name, shipped)))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(problem(str(path), f"cannot be read: {reason}")) from None
+    return build(override(read_yaml(text, str(path)), overrides))
+
+
+def build(data: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that plain data holds."""
+    data = dict(data)
+    model = data.get("model")
+    if isinstance(model, Mapping) and set(model) == {"from"}:
+        data["start"] = data.pop("model")["from"]
+    return parse(Recipe, data)
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain data that `build` turns back into an equal one."""
+    return configs.dump(recipe)
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str = "") -> list[str]:
+    """Return `path: old -> new` for every value that differs between two plain recipes."""
+    found = []
+    for key in [*ours, *(each for each in theirs if each not in ours)]:
+        path = f"{where}.{key}" if where else key
+        old, new = ours.get(key), theirs.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, path)
+        elif old != new:
+            found.append(f"{path}: {old} -> {new}")
+    return found

@@ -1,0 +1,151 @@
+"""Turn text into token shards: read, drop duplicates, hold out, train a tokenizer, tokenize, report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from hanlin.config import Config as Frozen
+
+if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help is quick
+    from hanlin.data.documents import Document, Tally
+    from hanlin.data.manifest import Manifest
+    from hanlin.data.shards import Entry
+    from hanlin.text.tokenizer import Tokenizer
+
+POSITIONAL = ("source",)
+BATCH = 256  # documents tokenized together, over all cores
+TOKENIZER_BYTES = 30_000_000  # text that a tokenizer learns from; more changes few merges and takes minutes
+
+
+class Config(Frozen):
+    """What `hanlin prepare` is told."""
+
+    source: str = Field(description="A .txt or .jsonl file (also .gz, .zst), a folder of them, or `localdocs`.")
+    output: str = Field("data", description="The folder to make.")
+    valid: str | None = Field(None, description="A corpus of its own to hold out, in place of a part of the source.")
+    valid_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the documents held out.")
+    kind: str = Field("bpe", description="Tokenizer to train: bpe, characters or bytes.")
+    vocab: int = Field(8192, gt=0, description="Size of the vocabulary to train.")
+    tokenizer: str | None = Field(None, description="A folder whose tokenizer is used as it is; none is trained.")
+    field: str = Field("text", description="Key of the text in jsonl rows.")
+    limit_bytes: int | None = Field(None, gt=0, description="Read no more text than this.")
+    seed: int = Field(0, ge=0, description="Which documents are held out.")
+
+
+def run(config: Config) -> None:
+    """Make the folder and say what is in it."""
+    import click
+
+    for line in summary(prepare(config)):
+        click.echo(line)
+    click.echo(f"made {config.output}; look: hanlin inspect {config.output}; next: hanlin train RECIPE data.train=...")
+
+
+def prepare(config: Config) -> Manifest:
+    """Make the folder: shards, tokenizer and report; nothing is left of it when anything fails."""
+    from hanlin.data import shards
+    from hanlin.data.documents import Tally
+
+    tally = Tally()
+    with ExitStack() as stack:
+        spool = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+        for name, document in _documents(config, tally):
+            row = {"split": name, "text": document.text, "source": document.source}
+            spool.write(json.dumps(row, ensure_ascii=False) + "\n")
+        tokenizer = _tokenizer(config, spool)
+        return shards.write(
+            config.output,
+            _entries(spool, tokenizer),
+            vocab=tokenizer.vocab,
+            tokenizer_hash=tokenizer.hash,
+            report=tally.report,
+            also=tokenizer.save,
+        )
+
+
+def summary(manifest: Manifest) -> list[str]:
+    """Return what was read, kept, dropped and written, a line each."""
+    report = manifest.report
+    lines = [f"read {report['read']:,} documents, kept {report['kept']:,} ({report['bytes']:,} bytes)"]
+    for reason, dropped in report["dropped"].items():
+        lines.append(f"dropped {dropped['count']:,}: {reason}, such as {dropped['examples'][0]}")
+    for name, split in manifest.splits.items():
+        rate = split.bytes / max(1, split.tokens)
+        lines.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, {rate:.2f} bytes a token")
+    return lines
+
+
+def _documents(config: Config, tally: Tally) -> Iterator[tuple[str, Document]]:
+    """Yield each document once, with the split it belongs to; what is held out is read first and never learned from."""
+    from hanlin.data import dedup, localdocs
+    from hanlin.data.split import split
+
+    fraction = 0.0 if config.valid else config.valid_fraction
+
+    def everything() -> Iterator[Document]:
+        if config.valid:
+            yield from localdocs.corpus(config.valid, tally, field=config.field)
+            held.append(tally.kept)
+        yield from localdocs.corpus(config.source, tally, field=config.field)
+
+    held: list[int] = []  # filled when the held-out corpus is through
+    taken = 0
+    for document in dedup.exact(everything(), tally):
+        name = "valid" if config.valid and not held else split(document, fraction, config.seed)
+        taken += len(document.text.encode())
+        if config.limit_bytes and taken > config.limit_bytes:
+            return
+        yield name, document
+
+
+def _tokenizer(config: Config, spool: IO[str]) -> Tokenizer:
+    """Return the tokenizer asked for, trained on the training split alone where it is to be trained."""
+    from hanlin.config import parse
+    from hanlin.text import tokenizer
+
+    wanted: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab}
+    chosen = parse(tokenizer.Config, {"from": config.tokenizer} if config.tokenizer else wanted, "tokenizer")
+    return tokenizer.build(chosen, _texts(spool))
+
+
+def _texts(spool: IO[str]) -> Iterator[str]:
+    """Yield the training texts of the spool, TOKENIZER_BYTES of them."""
+    left = TOKENIZER_BYTES
+    for row in _rows(spool):
+        if row["split"] == "train" and left > 0:
+            left -= len(row["text"])
+            yield row["text"]
+
+
+def _rows(spool: IO[str]) -> Iterator[dict[str, str]]:
+    """Yield the rows of the spool from its beginning."""
+    spool.seek(0)
+    for line in spool:
+        yield json.loads(line)
+
+
+def _entries(spool: IO[str], tokenizer: Tokenizer) -> Iterator[Entry]:
+    """Yield every row of the spool tokenized, in order."""
+    from hanlin.data.shards import Entry
+
+    for rows in _batches(_rows(spool)):
+        for row, ids in zip(rows, tokenizer.documents([each["text"] for each in rows])):
+            yield Entry(row["split"], ids, len(row["text"].encode()), row["source"])
+
+
+def _batches(rows: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    """Yield rows in lists of BATCH."""
+    batch: list[dict[str, str]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
