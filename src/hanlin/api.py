@@ -9,7 +9,7 @@ model.module · model.tokenizer · model.config
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from hanlin.generate.sampling import Sampling
 from hanlin.generate.score import score
 from hanlin.models.contract import Model, ModelConfig
 from hanlin.text.tokenizer import Tokenizer
+
+LIMIT = 100  # new tokens, where nothing is said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,8 @@ class LanguageModel:
         Returns the new text: one str, a list of n for n > 1, a list of these for a list of prompts. With
         `stream`, an iterator over the pieces of the one answer.
         """
-        sampling = parse(Sampling, choices, "generate")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        sampling = self.sampling(prompts, choices)
         if stream:
             if len(prompts) != 1 or sampling.n != 1:
                 raise HanlinError(problem("generate", "stream=True", "takes one prompt and n=1"))
@@ -78,6 +80,11 @@ class LanguageModel:
         grouped = [[each.text for each in found if each.prompt == index] for index in range(len(prompts))]
         texts = [group[0] if sampling.n == 1 else group for group in grouped]
         return texts[0] if isinstance(prompt, str) else texts
+
+    def sampling(self, prompts: Sequence[str], choices: Mapping[str, Any]) -> Sampling:
+        """Return checked choices; a limit left out is LIMIT, or what the context leaves after the longest prompt."""
+        room = self.config.context - max((len(self._prompt(prompt)) for prompt in prompts), default=0)
+        return parse(Sampling, {"limit": max(0, min(LIMIT, room)), **choices}, "generate")
 
     def answers(self, prompts: Sequence[str], sampling: Sampling) -> list[decode.Answer]:
         """Return whole answers with their ids, log-probabilities and why they ended; n for each prompt, in order."""

@@ -84,7 +84,7 @@ class KeyValueCache(Cache):
         self._even: int | None = 0  # the common length while all rows are equally long, else None
         self._start = 0  # where the present step writes, on the even path
         self._width = 0  # how many slots the present step reads
-        self._real: Tensor | None = None  # (B, T) which new tokens are written; None = all
+        self._places: tuple[Tensor, Tensor, Tensor]  # rows, columns and slots of what this step writes, if uneven
         self._positions = torch.zeros(rows, 0, dtype=torch.long, device=device)
         self._masks: dict[int | None, Tensor | None] = {}
 
@@ -93,12 +93,12 @@ class KeyValueCache(Cache):
         columns = torch.arange(length, device=self.lengths.device)
         self._masks = {}
         if layout is None or bool(layout.real.all()):
-            self._real = None
+            real = torch.ones(len(self.lengths), length, dtype=torch.bool, device=self.lengths.device)
             self._positions = self.lengths[:, None] + columns
             added = torch.full_like(self.lengths, length)
         else:
             assert int(layout.segments.max()) <= 1, "a cached row holds one segment"
-            self._real = layout.real
+            real = layout.real
             self._positions = torch.where(layout.real, self.lengths[:, None] + layout.real.cumsum(1) - 1, 0)
             added = layout.real.sum(1)
             self._even = None
@@ -106,6 +106,9 @@ class KeyValueCache(Cache):
         self.lengths = self.lengths + added
         if self._even is not None:
             self._even += length
+        else:
+            rows, columns = real.nonzero(as_tuple=True)
+            self._places = rows, columns, self._positions[rows, columns]
         self._width = self._even if self._even is not None else int(self.lengths.max())
         assert self._width <= self.capacity, f"cache holds {self.capacity} tokens a row, {self._width} asked for"
         return self._positions
@@ -121,11 +124,9 @@ class KeyValueCache(Cache):
             keys[:, :, self._start : self._even] = k
             values[:, :, self._start : self._even] = v
         else:
-            real = torch.ones_like(self._positions, dtype=torch.bool) if self._real is None else self._real
-            rows, columns = real.nonzero(as_tuple=True)
-            slots = self._positions[rows, columns]
-            keys[rows, :, slots] = k.transpose(1, 2)[rows, columns].to(keys.dtype)
-            values[rows, :, slots] = v.transpose(1, 2)[rows, columns].to(values.dtype)
+            rows, columns, slots = self._places
+            keys[rows, :, slots] = k.transpose(1, 2)[rows, columns]
+            values[rows, :, slots] = v.transpose(1, 2)[rows, columns]
         return keys[:, :, : self._width], values[:, :, : self._width]
 
     def mask(self, window: int | None) -> Tensor | None:
@@ -149,10 +150,15 @@ class KeyValueCache(Cache):
         self.keys = [each.index_select(0, rows) for each in self.keys]
         self.values = [each.index_select(0, rows) for each in self.values]
         self.lengths = self.lengths.index_select(0, rows)
+        self._look()
 
     def truncate(self, lengths: Tensor) -> None:
         """Shorten rows; slots past the end are never read and will be overwritten."""
         self.lengths = torch.minimum(self.lengths, lengths.to(self.lengths))
+        self._look()
+
+    def _look(self) -> None:
+        """Note whether all rows are equally long now."""
         longest, shortest = int(self.lengths.max()), int(self.lengths.min())
         self._even = longest if longest == shortest else None
 

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from hanlin.config import Config
 
+LENGTHS = ("steps", "epochs", "minutes")  # exactly one says how long
+PORTIONS = ("rows", "tokens")  # at most one says how much a step takes
+
 
 class Plan(Config):
     """Exactly one of steps, epochs and minutes says how long; rows (or tokens) and context, how much a step."""
@@ -32,7 +35,7 @@ class Plan(Config):
     def problems(self) -> list[str]:
         """Return contradictions."""
         found = []
-        lengths = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        lengths = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(lengths) != 1:
             found.append(
                 f"{' and '.join(lengths) or 'no length'} given; exactly one of steps, epochs, minutes is needed"

@@ -20,7 +20,7 @@ from hanlin.objectives import next_token
 from hanlin.optim import adamw
 from hanlin.optim.schedules import Cosine, Schedule
 from hanlin.text.tokenizer import Config as TokenizerConfig
-from hanlin.train.plan import Plan
+from hanlin.train.plan import LENGTHS, PORTIONS, Plan
 
 SHIPPED = Path(configs.__file__).parent / "recipes"
 
@@ -76,7 +76,17 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(problem(str(path), f"cannot be read: {reason}")) from None
-    return build(override(read_yaml(text, str(path)), overrides))
+    return build(override(_make_way(read_yaml(text, str(path)), overrides), overrides))
+
+
+def _make_way(data: dict[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the recipe without the plan's keys that an override takes the place of: `plan.steps` for minutes."""
+    plan = data.get("plan")
+    given = {pair.partition("=")[0].removeprefix("plan.") for pair in pairs if pair.startswith("plan.")}
+    rivals = {key for group in (LENGTHS, PORTIONS) if given & {*group} for key in group} - given
+    if not isinstance(plan, Mapping) or not rivals:
+        return data
+    return {**data, "plan": {key: value for key, value in plan.items() if key not in rivals}}
 
 
 def build(data: Mapping[str, Any]) -> Recipe:

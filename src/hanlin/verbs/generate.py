@@ -18,7 +18,7 @@ class Config(Frozen):
 
     model: str = Field(description="A model folder, or a hub name.")
     prompt: str = Field("", description="What to continue; - reads standard input.")
-    limit: int = Field(100, description="New tokens at most.")
+    limit: int | None = Field(None, description="New tokens at most; 100 or what the context leaves when left out.")
     temperature: float = Field(0.8, description="0 takes the likeliest token, 1 draws as the model says.")
     top_k: int = Field(0, description="Draw from the k likeliest tokens; 0 from all.")
     top_p: float = Field(0.95, description="Draw from the likeliest tokens that hold this share.")
@@ -43,10 +43,12 @@ def run(config: Config) -> None:
     from hanlin.generate.sampling import Sampling
 
     own = {"model", "prompt", "precision", "json_"}
-    chosen = {name: getattr(config, name) for name in type(config).model_fields if name not in own}
-    sampling = parse(Sampling, chosen, "generate")
+    given = {name: getattr(config, name) for name in type(config).model_fields if name not in own}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    parse(Sampling, chosen, "generate")  # before the model is opened: a bad option is an answer at once
     prompt = sys.stdin.read() if config.prompt == "-" else config.prompt
     model = api.load(config.model, precision=config.precision)
+    sampling = model.sampling([prompt], chosen)
     if config.json_ or config.n > 1:
         answers = model.answers([prompt], sampling)
         if config.json_:

@@ -92,15 +92,11 @@ def _documents(config: Config, tally: Tally) -> Iterator[tuple[str, Document]]:
         if config.valid:
             yield from localdocs.corpus(config.valid, tally, field=config.field)
             held.append(tally.kept)
-        yield from localdocs.corpus(config.source, tally, field=config.field)
+        yield from localdocs.corpus(config.source, tally, field=config.field, limit_bytes=config.limit_bytes)
 
     held: list[int] = []  # filled when the held-out corpus is through
-    taken = 0
     for document in dedup.exact(everything(), tally):
         name = "valid" if config.valid and not held else split(document, fraction, config.seed)
-        taken += len(document.text.encode())
-        if config.limit_bytes and taken > config.limit_bytes:
-            return
         yield name, document
 
 

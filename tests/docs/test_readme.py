@@ -1,0 +1,68 @@
+"""What the README says is run; English and Chinese say the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return the code blocks of a page, comments aside."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [(kind, re.sub(r"\s*#.*", "", body)) for kind, body in BLOCK.findall(text)]
+
+
+def test_both_languages_have_the_same_blocks_and_links():
+    """A command or page that one language has and the other lacks."""
+    assert blocks("README.md") == blocks("README.zh-CN.md")
+    links = [
+        re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text("utf-8"))[1:] for page in ("README.md", "README.zh-CN.md")
+    ]
+    assert sorted(links[0]) == sorted(links[1])
+    for link in links[0]:
+        assert (ROOT / link).exists(), f"README links to {link}"
+
+
+@pytest.mark.multiprocess
+def test_the_commands_and_the_python_run_as_written(tmp_path):
+    """A README that shows what does not work."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    rows = [json.dumps({"text": f"Once upon a time there were {n} ducks. 从前有{n}只鸭子。" * 8}) for n in range(300)]
+    (corpus / "tales.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    commands = [line[2:] for kind, body in blocks("README.md") if kind == "console" for line in body.splitlines()]
+    ours = [line for line in commands if line.startswith("hanlin ")]
+    assert len(ours) == 5
+    for line in ours:
+        words = shlex.split(line.replace("plan.minutes=10", "plan.steps=3 plan.context=32 plan.rows=2"))
+        if words[1] == "prepare":
+            words += ["--vocab", "512"]  # three hundred tales hold no larger vocabulary's merges
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    python = next(body for kind, body in blocks("README.md") if kind == "python")
+    done = subprocess.run(
+        [sys.executable, "-c", python],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torch.Size([" in done.stdout
+    for line in commands:
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
