@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
@@ -59,9 +61,9 @@ class Registered:
         """Describe the field as one of the registered classes, each with its name as a constant."""
         choices = []
         for name in registry.names(self.kind):
-            inner = registry.load(self.kind, name).Config.model_json_schema()
-            inner.setdefault("properties", {})[self.key] = {"const": name}
-            choices.append(inner)
+            inner = handler.resolve_ref_schema(handler(registry.load(self.kind, name).Config.__pydantic_core_schema__))
+            properties = {self.key: {"const": name}, **inner.get("properties", {})}
+            choices.append({**inner, "properties": properties, "required": [self.key, *inner.get("required", [])]})
         return {"oneOf": choices}
 
 
@@ -75,10 +77,13 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping, refusing a key that stands twice."""
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(problem=f"key '{key}' stands twice", problem_mark=node.start_mark)
+        seen: set[Hashable] = set()
+        for each, _ in node.value:
+            key = self.construct_object(each)
+            if isinstance(key, Hashable):  # what is not is refused below
+                if key in seen:
+                    raise yaml.MarkedYAMLError(problem=f"key '{key}' stands twice", problem_mark=each.start_mark)
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -96,9 +101,24 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes what `_Loader` would not read as text, and writes no aliases, which it refuses."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Write a value that stands in two places twice."""
+        return True
+
+
+for _each in (_Loader, _Dumper):
+    _each.yaml_implicit_resolvers = {  # dates stay text: no config holds one, and names may look like one
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in _each.yaml_implicit_resolvers.items()
+    }
+    _each.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
 
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
@@ -122,7 +142,7 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
 
 def write_yaml(data: Mapping[str, Any]) -> str:
     """Return YAML text for plain data, keys in the order given."""
-    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def override(data: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
@@ -131,21 +151,40 @@ def override(data: Mapping[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
     >>> override({"plan": {"steps": 10}}, ["plan.steps=20"])
     {'plan': {'steps': 20}}
     """
-    result: dict[str, Any] = json.loads(json.dumps(data, default=str))
+    result = deepcopy(dict(data))
     problems = []
     for pair in pairs:
         path, equals, text = pair.partition("=")
-        if not equals or not path:
+        if not equals or not all(path.split(".")):
             problems.append(problem(pair, "not an override", "write key=value, for example plan.steps=500"))
             continue
-        *parents, last = path.split(".")
-        at = result
-        for parent in parents:
-            at = at.setdefault(parent, {}) if isinstance(at.get(parent, {}), dict) else {}
-        at[last] = read_yaml(f"value: {text}", pair)["value"]
+        try:
+            _put(result, path.split("."), _value(text, pair))
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(*problems)
     return result
+
+
+def _value(text: str, pair: str) -> object:
+    """Return the value that the right side of an override spells."""
+    loaded = read_yaml(f"value: {text}", pair)
+    if len(loaded) > 1:
+        raise ConfigError(problem(pair, "several values", "one key=value each"))
+    return loaded["value"]
+
+
+def _put(data: dict[str, Any], keys: Sequence[str], value: object) -> None:
+    """Set the value at the path `keys`, making the sections on the way that are not there or empty."""
+    for depth, key in enumerate(keys[:-1], 1):
+        data[key] = {} if data.get(key) is None else data[key]
+        if not isinstance(data[key], dict):
+            raise ConfigError(
+                problem(".".join(keys), f"'{'.'.join(keys[:depth])}' is {data[key]!r}, without keys in it")
+            )
+        data = data[key]
+    data[keys[-1]] = value
 
 
 def parse(cls: type[C], data: Mapping[str, Any], where: str = "") -> C:
@@ -175,6 +214,10 @@ def _parse(cls: type[C], data: object, where: str) -> tuple[C | None, list[str]]
     except ValidationError as error:
         problems += [line for item in error.errors() for line in _explain(cls, dict(item), where)]
         return None, problems
+    except AttributeError:
+        if not problems:
+            raise
+        return None, problems  # a check met the stand-in of a section that is wrong
 
 
 def _section(mark: Registered, data: object, where: str) -> tuple[Config | None, list[str]]:
@@ -205,7 +248,9 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """Return tuples as lists, at any depth, so that YAML and JSON can hold them."""
+    """Return configs as mappings and tuples as lists, at any depth, so that YAML and JSON can hold them."""
+    if isinstance(value, Config):
+        return dump(value)
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
@@ -234,8 +279,14 @@ def _explain(cls: type[BaseModel], error: dict[str, Any], where: str) -> list[st
     if error["type"] == "extra_forbidden":
         known = _keys(cls, loc[:-1])
         return [problem(path, "unknown key", f"known: {', '.join(sorted(known))}", nearest(loc[-1], known))]
+    if error["type"] == "default_factory_not_called":
+        return []  # it follows from another field, which has a line of its own
     if error["type"] == "missing":
         return [problem(path, "missing", "this key has no default")]
+    if error["type"] == "literal_error":
+        choices = re.findall(r"'(.*?)'", error["ctx"]["expected"])
+        near = nearest(str(error["input"]), choices)
+        return [problem(path, f"{error['input']!r}"[:80], f"one of: {error['ctx']['expected']}", near)]
     if error["type"] == "value_error":
         return [problem(path, line) for line in str(error["ctx"]["error"]).splitlines()]
     return [problem(path, f"{error['input']!r}"[:80], error["msg"])]
@@ -244,18 +295,24 @@ def _explain(cls: type[BaseModel], error: dict[str, Any], where: str) -> list[st
 def _keys(cls: type[BaseModel], loc: Sequence[str]) -> list[str]:
     """Return the keys that the section at `loc` inside `cls` knows."""
     for part in loc:
-        field = cls.model_fields.get(part)
-        inner = [field.annotation, *get_args(field.annotation)] if field else []
-        found = [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)]
-        if not found:
-            continue  # a union's tag stands in the path without being a key
-        cls = found[0]
+        found = [field for name, field in cls.model_fields.items() if (field.alias or name) == part]
+        inner = _model(found[0].annotation) if found else None
+        cls = inner or cls  # an index, a mapping's key or a union's tag stands in the path without being a field
     return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401  # a type, or what typing makes of types
+    """Return the first config class in an annotation, such as Shard in Mapping[str, tuple[Shard, ...]]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _model(each))), None)
 
 
 def read_json(path: Path, limit: int = 50_000_000) -> dict[str, Any]:
     """Return the mapping that a JSON file holds; ConfigError when it is absent, too large, too deep, or not one."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block for ever
+            raise ConfigError(problem(str(path), "not a file"))
         if path.stat().st_size > limit:
             raise ConfigError(problem(str(path), f"{path.stat().st_size:,} bytes", f"at most {limit:,}"))
         loaded = json.loads(path.read_text(encoding="utf-8"))

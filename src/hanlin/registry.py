@@ -51,7 +51,10 @@ def load(kind: str, name: str) -> ModuleType:
     others = _others(kind)
     if name in others:
         module = others[name].load()
-        assert isinstance(module, ModuleType), f"entry point {name} of hanlin.{kind} must be a module"
+        if not isinstance(module, ModuleType):
+            raise ConfigError(
+                problem(kind, f"'{name}' is {others[name].value}, of another package", "expected a module")
+            )
         return module
     known = names(kind)
     raise ConfigError(problem(kind, f"unknown name '{name}'", f"known: {', '.join(known)}", nearest(name, known)))

@@ -27,9 +27,11 @@ from hanlin.models.contract import Decodes, Memory, Model, require
 from hanlin.nn.cache import Cache
 
 if TYPE_CHECKING:
+    from hanlin.text.stream import Stream
     from hanlin.text.tokenizer import Tokenizer
 
 Finish = Literal["stop", "length"]
+TAIL = 8  # tokens of a prompt that its answer's text is read after; a character has 4 bytes at most
 Top = tuple[tuple[int, float], ...]  # (id, log-probability), likeliest first
 
 
@@ -74,7 +76,11 @@ def generate(
     """
     each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
     _check(model, prompts, each, tokenizer)
-    rows = [_Row(index, n, one, stop_ids, tokenizer) for index, one in enumerate(each) for n in range(one.n)]
+    rows = [
+        _Row(index, n, one, stop_ids, None if tokenizer is None else _after(prompts[index], tokenizer))
+        for index, one in enumerate(each)
+        for n in range(one.n)
+    ]
     return _steps(model, prompts, rows, memory)
 
 
@@ -111,17 +117,25 @@ def _join(steps: list[Step]) -> Answer:
     )
 
 
+def _after(prompt: Sequence[int], tokenizer: Tokenizer) -> Stream:
+    """Return a stream of what follows a prompt: SentencePiece drops a text's first space, but not an answer's."""
+    stream = tokenizer.stream()
+    for token in prompt[-TAIL:]:
+        stream.push(token)
+    return stream
+
+
 class _Row:
     """One answer in the making: its tokens go in, its steps come out."""
 
     def __init__(
-        self, prompt: int, n: int, sampling: Sampling, stop_ids: frozenset[int], tokenizer: Tokenizer | None
+        self, prompt: int, n: int, sampling: Sampling, stop_ids: frozenset[int], stream: Stream | None
     ) -> None:
         self.prompt = prompt
         self.n = n
         self.sampling = sampling
         self.stop_ids = stop_ids
-        self.stream = None if tokenizer is None else tokenizer.stream()
+        self.stream = stream
         self.until = Until(sampling.stop)
         self.drawn = 0
         self.finish: Finish | None = None if sampling.limit else "length"

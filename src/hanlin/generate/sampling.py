@@ -7,7 +7,7 @@
             └─ log-softmax ───────> the log-probabilities reported: the model's own, before all of this
 
 Noise is Gumbel's, so the argmax is a draw from the softmax (arXiv 1411.0030, section 2). It is a function of (seed,
-copy, step, token) alone: nothing is carried from step to step, and no neighbour, batch size or device changes a draw.
+copy, step, token) alone: nothing is carried from step to step, and no neighbour or batch size changes a draw.
 A rounding error of 1e-6 in the logits then changes a token as rarely as it changes a greedy one.
 
 Letters: B rows, V vocab, C candidates left, K alternatives reported.
@@ -29,7 +29,7 @@ from hanlin.config import Config
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # SplitMix64's three constants, as signed numbers
 _FIRST = 0xBF58476D1CE4E5B9 - 2**64
 _SECOND = 0x94D049BB133111EB - 2**64
-_COLDEST = 1e-20  # below, a difference of logits over the temperature leaves float32
+_COLDEST = 1e-20  # below, logits over the temperature leave float32
 
 
 class Sampling(Config):
@@ -171,7 +171,7 @@ def narrow(scores: Tensor, settings: Settings) -> Tensor:
     last one kept; top-p keeps as few as it may, lower ids first (transformers keeps any).
     """
     if settings.temperature is not None:
-        scores = (scores - scores.amax(1, keepdim=True)) / settings.temperature
+        scores = scores / settings.temperature
     if settings.top_k is not None:
         scores = scores.masked_fill(scores < _kth(scores, settings.top_k), -math.inf)
     if settings.rest is not None:

@@ -1,7 +1,10 @@
 """Where an answer's text ends: at the first stop string to complete, however the text came in pieces.
 
-    stop "end"      … the en │ d                  … the en │ emy
-                    released │ held, then dropped   released with the piece that shows it was not a stop
+    stop "end"    … the  │ en │ d       complete: the answer is "… the "
+                  … the  │ en │ emy     no stop after all: "en" comes out with "emy"
+                released │ held │ next piece
+
+Nothing of a stop string is ever shown.
 """
 
 from __future__ import annotations

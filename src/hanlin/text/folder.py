@@ -14,7 +14,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ KEPT = (  # keys of tokenizer_config.json that we do not use ourselves and write
     "extra_special_tokens",
     "chat_template",
 )
+OTHERS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
 LARGEST = 50_000_000  # bytes; Gemma 3's file, with 262,144 tokens, has 33 million
 MOST = 4_000_000  # ids; the library counts through all of them, holes included
 
@@ -96,14 +97,8 @@ def _missing(folder: Path) -> str:
     """Return the line for a folder without tokenizer.json."""
     if not folder.is_dir():
         return problem(str(folder), "no such folder", "a folder with a tokenizer.json")
-    others = [
-        name for name in ("tokenizer.model", "spiece.model", "vocab.txt", "vocab.json") if (folder / name).exists()
-    ]
-    do = (
-        f"there is a {others[0]}: convert it once with transformers' AutoTokenizer and save_pretrained"
-        if others
-        else ""
-    )
+    others = [name for name in OTHERS if (folder / name).exists()]
+    do = f"convert its {others[0]} once: transformers' AutoTokenizer, then save_pretrained" if others else ""
     return problem(str(folder), "holds no tokenizer.json", do=do)
 
 
@@ -183,16 +178,14 @@ def _build(data: Json, where: str) -> tokenizers.Tokenizer:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep from the terminal what Rust prints about a panic before Python hears of it."""
-    with _stderr:
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nowhere)
+    with _stderr, ExitStack() as stack:
+        with suppress(OSError):  # a process may have no standard error
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            stack.callback(os.dup2, kept, 2)
+        yield
 
 
 def _names(config: Json, older: Json) -> tuple[dict[str, str], list[str]]:

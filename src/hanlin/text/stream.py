@@ -24,6 +24,8 @@ from typing import Any
 
 import tokenizers
 
+from hanlin.text.folder import guarded
+
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 LONGEST = 8  # ids the library's decoder waits for before it shows a broken character; UTF-8 needs at most 4
 
@@ -58,7 +60,7 @@ def decoder(raw: tokenizers.Tokenizer) -> Decoder:
     hidden = frozenset(id for id, token in added.items() if token.special)
     rule = _rule(_steps(json.loads(raw.to_str())["decoder"]))
     if rule is None:
-        return Library(raw, hidden)
+        return Library(raw, frozenset(raw.get_vocab(with_added_tokens=True).values()), hidden)
     table = {id: rule.read(token) for token, id in raw.get_vocab(with_added_tokens=False).items()}
     # An added token stands for its own text: the library reads 'é' as the byte E9, and shows it broken.
     new = {id: token.content for id, token in added.items() if id not in table}
@@ -182,12 +184,17 @@ class Library(Decoder):
     """Decodes by what `tokenizers` makes of the file's decoder."""
 
     raw: tokenizers.Tokenizer
-    hidden: frozenset[int]
+    known: frozenset[int]
+    hidden: frozenset[int]  # special tokens
 
     def decode(self, ids: Iterable[int], special: bool) -> str:
         """Return the text of all ids."""
-        known = range(2**32)  # what the library's unsigned 32 bits can hold
-        return self.raw.decode([id for id in ids if id in known], skip_special_tokens=not special)
+        with guarded("ids"):
+            return self.raw.decode([id for id in ids if self.shows(id, special)], skip_special_tokens=False)
+
+    def shows(self, id: int, special: bool) -> bool:
+        """Say whether an id stands for any text."""
+        return id in self.known and (special or id not in self.hidden)
 
     def stream(self, special: bool) -> Stream:
         """Return a fresh stream."""
@@ -201,12 +208,12 @@ class LibraryStream(Stream):
         """Start at the beginning of a text."""
         self.source = source
         self.special = special
-        self.before: list[int] = []  # ids already shown: what comes next is spaced and joined in their company
+        self.before: list[int] = []  # the last ids shown: what comes next is spaced and joined in their company
         self.held: list[int] = []  # ids not yet shown
 
     def push(self, id: int) -> str:
         """Take one more id and return the characters it completes."""
-        if id in self.source.hidden and not self.special:
+        if not self.source.shows(id, self.special):
             return ""
         self.held.append(id)
         text = self.source.decode(self.before + self.held, self.special)

@@ -116,8 +116,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """Return the text of ids, special tokens left out unless asked for; bytes that are not UTF-8 become U+FFFD."""
-        with guarded("ids"):
-            return self._decoder.decode(ids, special)
+        return self._decoder.decode(ids, special)
 
     def stream(self, *, special: bool = False) -> Stream:
         """Return a stream: the pieces that `push(id)` and `finish()` give, joined, are `decode` of all ids."""
@@ -168,7 +167,7 @@ class Tokenizer:
     def _frame(self) -> tuple[list[int], list[int]]:
         """Return what stands before and after a document: what the post-processor adds, and BOS and EOS."""
         added = self.raw.get_added_tokens_decoder()
-        word = next((token for token, id in self.raw.get_vocab().items() if id not in added), "a")
+        word = next((self.raw.id_to_token(id) for id in range(self.vocab) if id not in added), None) or "a"
         with guarded("tokenizer"):
             encoding = self.raw.encode(word)
         text = [place for place, which in enumerate(encoding.sequence_ids) if which is not None] or [0]
@@ -246,9 +245,9 @@ def _finished(raw: tokenizers.Tokenizer) -> Tokenizer:
 class Config(config.Config):
     """Which tokenizer to make, or the folder of one that exists."""
 
-    kind: Literal["bpe", "characters", "bytes"] = "bpe"
-    vocab: int = Field(8192, ge=SMALLEST, le=MOST)  # of bpe alone
-    folder: str | None = Field(None, alias="from")
+    kind: Literal["bpe", "characters", "bytes"] = Field("bpe", description="What a token is made of.")
+    vocab: int = Field(8192, ge=SMALLEST, le=MOST, description="How many tokens bpe learns at most.")
+    folder: str | None = Field(None, alias="from", description="A folder whose tokenizer is used as it is.")
 
 
 def build(config: Config, texts: Iterable[str]) -> Tokenizer:

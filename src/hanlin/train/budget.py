@@ -9,15 +9,14 @@ from typing import Any
 import torch
 
 from hanlin.models.contract import Model
-from hanlin.train.loop import Job
+from hanlin.train.job import Job
 from hanlin.train.step import Learner
 
 WARM, TIMED = 2, 4  # steps before the clock starts (allocators, thread pools), and steps timed
-EXAMINATIONS = 10  # how often a run is scored on the way when the plan does not say
 
 
-def steps_for(job: Job, minutes: float) -> int:
-    """Return how many steps fit into `minutes` with the examinations on the way, at least one.
+def steps_for(job: Job, minutes: float, *, examinations: int) -> int:
+    """Return how many steps fit into `minutes` with so many examinations on the way, at least one.
 
     Everything is measured on copies; the job's model is left as it was.
     """
@@ -26,7 +25,7 @@ def steps_for(job: Job, minutes: float) -> int:
     if job.examine is not None:
         began = time.perf_counter()
         job.examine(model.eval(), 0)
-        seconds -= (time.perf_counter() - began) * EXAMINATIONS
+        seconds -= (time.perf_counter() - began) * examinations
     return max(1, int(seconds / per_step))
 
 

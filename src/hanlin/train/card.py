@@ -1,21 +1,37 @@
-"""What a finished run says of itself: its lineage for machines, its README.md for people."""
+"""What a finished run leaves: the bundle with its lineage for machines, README.md and a picture for people."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import hanlin
-from hanlin import files
+from hanlin import bundle, files
 from hanlin.data.manifest import Manifest
-from hanlin.train.loop import Job, Progress
+from hanlin.text.tokenizer import Tokenizer
+from hanlin.train.job import Job, Outcome, Progress
 
 
-def lineage(job: Job, progress: Progress, data: str, tokenizer: str) -> dict[str, Any]:
+def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, manifest: Manifest) -> str:
+    """Write bundle, picture and card, the best weights where the run stopped early; return one line of result."""
+    progress = outcome.progress
+    if outcome.early and progress.best_step is not None:
+        job.model.load_state_dict(dict(job.checkpoints.read(progress.best_step).model))
+    scores = {} if progress.best is None else {"valid_loss": {"value": progress.best, "unit": "nats/token"}}
+    lineage = _lineage(job, progress, manifest.hash, tokenizer.hash)
+    bundle.write(folder, job.model, tokenizer, lineage=lineage, scores=scores)
+    job.report.picture()
+    _card(folder, job, progress, manifest, scores)
+    how = "stopped early, for want of improvement," if outcome.early else "done"
+    valid = "" if progress.best is None else f", best valid_loss {progress.best:.4f} nats/token"
+    return f"{how} at step {progress.step} of {job.plan.steps}{valid}"
+
+
+def _lineage(job: Job, progress: Progress, data: str, tokenizer: str) -> dict[str, Any]:
     """Return where a model comes from: hashes of recipe and data, versions, steps."""
     return {
         "recipe_and_data": job.belongs,
@@ -23,11 +39,11 @@ def lineage(job: Job, progress: Progress, data: str, tokenizer: str) -> dict[str
         "tokenizer": tokenizer,
         "steps": progress.step,
         "seed": job.plan.seed,
-        "versions": {"hanlin": hanlin.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"hanlin": version("hanlin"), "torch": torch.__version__, "python": platform.python_version()},
     }
 
 
-def write(folder: Path, job: Job, progress: Progress, manifest: Manifest, scores: Mapping[str, Any]) -> None:
+def _card(folder: Path, job: Job, progress: Progress, manifest: Manifest, scores: Mapping[str, Any]) -> None:
     """Write the model card, README.md."""
     parameters = sum(each.numel() for each in job.model.parameters())
     split = manifest.splits["train"]

@@ -13,64 +13,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from hanlin.batch import Batch
-from hanlin.checkpoint import Checkpoints, State
-from hanlin.data.batches import BatchSource
+from hanlin.checkpoint import State
 from hanlin.errors import CheckpointError, Stopped, problem
-from hanlin.models.contract import Model
-from hanlin.objectives.contract import Objective
-from hanlin.optim.contract import OptimizerConfig, load_state, save_state
-from hanlin.optim.schedules import Schedule
-from hanlin.report import Report
-from hanlin.runtime import Runtime
+from hanlin.optim.contract import load_state, save_state
 from hanlin.train.guard import Stop, check
+from hanlin.train.job import Job, Outcome, Progress
 from hanlin.train.plan import Plan
 from hanlin.train.step import Learner, named
-
-Examine = Callable[[Model[Any], int], dict[str, float]]  # (model, step) -> numbers, "valid_loss" among them
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a run is made of. `plan` is resolved: steps, evaluate_every and save_every are numbers."""
-
-    model: Model[Any]
-    objective: Objective
-    source: BatchSource
-    optimizer: OptimizerConfig
-    schedule: Schedule
-    plan: Plan
-    runtime: Runtime
-    report: Report
-    checkpoints: Checkpoints
-    examine: Examine | None = None
-    belongs: str = ""  # a fingerprint of data and recipe; a checkpoint with another one is refused
-
-
-@dataclass
-class Progress:
-    """Where a run stands; saved with every checkpoint."""
-
-    step: int = 0
-    bad: int = 0  # steps in a row without a finite gradient
-    best: float | None = None  # lowest valid_loss
-    best_step: int | None = None
-    waited: int = 0  # evaluations since the best
-    belongs: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    progress: Progress
-    early: bool  # stopped for want of improvement
-    seconds: float
-    numbers: dict[str, float] = field(default_factory=dict)  # of the last step
 
 
 def train(job: Job) -> Outcome:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -49,13 +48,16 @@ def run(config: Config) -> None:
 def evaluate(config: Config) -> Scores:
     """Return the scores."""
     from hanlin import bundle, hub, runtime
-    from hanlin.evaluation import harness
+    from hanlin.evaluation import harness, texts
     from hanlin.report import Report
 
     place = runtime.start(precision=config.precision)
     folder = hub.fetch(config.model).folder
     opened = bundle.read(folder, dtype=place.dtype, device=str(place.device))
-    data = _texts(config, opened.tokenizer) if config.data else _held_out(folder, opened.tokenizer)
+    if config.data:
+        data: Documents = texts.read(config.data, opened.tokenizer, config.field)
+    else:
+        data = _held_out(folder, opened.tokenizer)
     report = Report(folder)
     report.start(int(sum(max(0, each - 1) for each in data.lengths)), unit="token", title="evaluate")
     try:
@@ -80,35 +82,3 @@ def _held_out(folder: Path, tokenizer: Tokenizer) -> Documents:
     if found is None or "valid" not in manifest.read(found).splits:
         raise DataError(problem(str(folder), "nothing was held out from this run", do="name a file: --data"))
     return shards.open(found, "valid", vocab=tokenizer.vocab)
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Documents tokenized in memory, with the sizes of their texts."""
-
-    ids: list[Any]
-    lengths: Any
-    sizes: Any
-
-    @property
-    def documents(self) -> int:
-        """Return how many there are."""
-        return len(self.ids)
-
-    def document(self, index: int) -> Any:  # noqa: ANN401  # an array of ids
-        """Return the ids of one."""
-        return self.ids[index]
-
-
-def _texts(config: Config, tokenizer: Tokenizer) -> Texts:
-    """Return the documents of a file or folder, tokenized as for training."""
-    import numpy as np
-
-    from hanlin.data import localdocs
-    from hanlin.data.documents import Tally
-
-    assert config.data
-    texts = [each.text for each in localdocs.corpus(config.data, Tally(), field=config.field)]
-    ids = [np.array(each) for each in tokenizer.documents(texts)]
-    lengths, sizes = np.array([len(each) for each in ids]), np.array([len(text.encode()) for text in texts])
-    return Texts(ids, lengths, sizes)

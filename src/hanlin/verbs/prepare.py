@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -15,8 +16,10 @@ from hanlin.config import Config as Frozen
 if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help is quick
     from hanlin.data.documents import Document, Tally
     from hanlin.data.manifest import Manifest
-    from hanlin.data.shards import Entry
+    from hanlin.data.shards import Entry, Shards
+    from hanlin.report import Report
     from hanlin.text.tokenizer import Tokenizer
+    from hanlin.train.recipe import Recipe
 
 POSITIONAL = ("source",)
 BATCH = 256  # documents tokenized together, over all cores
@@ -67,6 +70,41 @@ def prepare(config: Config) -> Manifest:
             report=tally.report,
             also=tokenizer.save,
         )
+
+
+def material(recipe: Recipe, own: Path, report: Report) -> tuple[Tokenizer, Shards, Shards | None]:
+    """Return tokenizer, training and held-out shards of a recipe; a corpus is prepared once, into `own`."""
+    from hanlin.data import manifest, shards
+    from hanlin.text.tokenizer import Tokenizer
+
+    folder = Path(recipe.data.train)
+    if not manifest.exists(folder):
+        folder = own
+    if not manifest.exists(folder):
+        report.say(f"preparing {recipe.data.train}")
+        for line in summary(prepare(_for(recipe, own))):
+            report.say(line)
+    tokenizer = Tokenizer.load(folder)
+    held = manifest.read(folder).splits.get("valid")
+    valid = shards.open(folder, "valid", vocab=tokenizer.vocab) if held and held.documents else None
+    return tokenizer, shards.open(folder, "train", vocab=tokenizer.vocab), valid
+
+
+def _for(recipe: Recipe, output: Path) -> Config:
+    """Return what `hanlin prepare` would be told for a recipe."""
+    data, wanted = recipe.data, recipe.tokenizer
+    return Config(
+        source=data.train,
+        output=str(output),
+        valid=data.valid,
+        valid_fraction=data.valid_fraction,
+        kind=wanted.kind,
+        vocab=wanted.vocab,
+        tokenizer=recipe.start or wanted.folder,
+        field=data.field,
+        limit_bytes=data.limit_bytes,
+        seed=recipe.plan.seed,
+    )
 
 
 def summary(manifest: Manifest) -> list[str]:

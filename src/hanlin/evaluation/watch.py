@@ -1,0 +1,40 @@
+"""What is looked at while a model learns: its loss on a part of the held-out text, and a sample of what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hanlin.evaluation import harness
+from hanlin.generate import decode
+from hanlin.generate.sampling import Sampling
+from hanlin.models.contract import Decodes, Model
+from hanlin.text.tokenizer import Tokenizer
+
+TOKENS = 65_536  # of the held-out text, scored each time; `hanlin evaluate` scores all of it
+SAMPLE = 32  # tokens
+
+
+def watch(
+    held: harness.Documents, tokenizer: Tokenizer, context: int, say: Callable[[str], None]
+) -> Callable[[Model[Any], int], dict[str, float]]:
+    """Return a function of (model, step) that tells `say` a line and returns `valid_loss`, in nats a token."""
+    documents = harness.portion(held, TOKENS)
+    count = max(1, sum(len(each) - 1 for each in documents))
+
+    def look(model: Model[Any], step: int) -> dict[str, float]:
+        loss = float(harness.nats(model, documents, context=context).sum()) / count
+        sample = _sample(model, int(documents[step % len(documents)][0]), tokenizer, context, step)
+        say(f"step {step}: valid_loss {loss:.4f} nats/token{sample}")
+        return {"valid_loss": loss}
+
+    return look
+
+
+def _sample(model: Model[Any], first: int, tokenizer: Tokenizer, context: int, step: int) -> str:
+    """Return what the model writes after a document's first token, on one line; nothing where it cannot write."""
+    if not isinstance(model, Decodes) or context < 2:
+        return ""
+    sampling = Sampling(temperature=0.8, limit=min(SAMPLE, context - 1), seed=step)
+    answer = decode.answers(model, [[first]], sampling, stop_ids=frozenset(), tokenizer=tokenizer)[0]
+    return f"; sample: {' '.join(answer.text.split())!r}"

@@ -1,0 +1,58 @@
+"""What a run is made of, where it stands, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hanlin.checkpoint import Checkpoints
+from hanlin.data.batches import BatchSource
+from hanlin.models.contract import Model
+from hanlin.objectives.contract import Objective
+from hanlin.optim.contract import OptimizerConfig
+from hanlin.optim.schedules import Schedule
+from hanlin.report import Report
+from hanlin.runtime import Runtime
+from hanlin.train.plan import Plan
+
+Examine = Callable[[Model[Any], int], dict[str, float]]  # (model, step) -> numbers, "valid_loss" among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything the loop needs. `plan` is resolved: steps, evaluate_every and save_every are numbers."""
+
+    model: Model[Any]
+    objective: Objective
+    source: BatchSource
+    optimizer: OptimizerConfig
+    schedule: Schedule
+    plan: Plan
+    runtime: Runtime
+    report: Report
+    checkpoints: Checkpoints
+    examine: Examine | None = None
+    belongs: str = ""  # a fingerprint of data and recipe; a checkpoint with another one is refused
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    bad: int = 0  # steps in a row without a finite gradient
+    best: float | None = None  # lowest valid_loss
+    best_step: int | None = None
+    waited: int = 0  # evaluations since the best
+    belongs: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    progress: Progress
+    early: bool  # stopped for want of improvement
+    seconds: float
+    numbers: dict[str, float] = field(default_factory=dict)  # of the last step
