@@ -10,23 +10,27 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from hanlin.errors import RunError, problem
 
-PARTIAL = ".partial-"  # a name that begins so is unfinished work; whoever finds it may delete it
+PARTIAL = ".partial-"  # a name that begins so is unfinished work; whoever finds it may sweep it away
+OLD = f"{PARTIAL}old-"  # a folder being replaced: swept back to its name when the new one never came
 
 
 def write(path: Path, content: bytes) -> None:
     """Replace a file by `content`, atomically and durably; RunError when the disk is full or read-only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -34,7 +38,8 @@ def write(path: Path, content: bytes) -> None:
             os.replace(partial, path)
             sync_folder(path.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_json(path: Path, data: Any) -> None:  # noqa: ANN401  # anything JSON can hold
@@ -53,27 +58,49 @@ def filling(folder: Path) -> Iterator[Path]:
             yield partial
             for file in partial.rglob("*"):
                 if file.is_file():
-                    file.chmod(0o644)  # safetensors makes its files private; these are as open as their neighbours
+                    file.chmod(partial.stat().st_mode & 0o666)  # safetensors makes its files private, against the umask
                 sync_file(file)
             sync_folder(partial)
-            discard(folder)
-            os.rename(partial, folder)
+            _replace(folder, partial)
             sync_folder(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Give `new` the name of `folder`; the old one keeps it when that fails, and gets it back by `sweep` after a crash.
+
+    No system call exchanges two folders everywhere, so for an instant neither has the name.
+    """
+    if not folder.exists():
+        os.rename(new, folder)
+        return
+    old = folder.with_name(f"{OLD}{folder.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(folder, old)
+    try:
+        os.rename(new, folder)
+    except OSError:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
     """Remove a folder so that a crash half-way leaves an unfinished name, not a damaged folder."""
     if not folder.exists():
         return
-    doomed = folder.with_name(f"{PARTIAL}old-{os.getpid()}-{folder.name}")
+    doomed = folder.with_name(f"{PARTIAL}{os.getpid()}-{folder.name}")
     os.rename(folder, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
-    """Delete unfinished work that an earlier crash left directly inside `folder`."""
+    """Undo unfinished work that an earlier crash left directly inside `folder`: replaced folders come back."""
+    for path in folder.glob(f"{OLD}*"):
+        name = folder / path.name.removeprefix(OLD)
+        if not name.exists():
+            os.rename(path, name)
     for path in folder.glob(f"{PARTIAL}*"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -82,11 +109,14 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, do: str = "nothing half-written was left") -> Iterator[None]:
     """Turn the disk's refusals (full, read-only, not permitted) into one RunError line."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        code = _code(error)
+        if code is None:
+            raise
         known = {
             errno.ENOSPC: "no space left on the disk",
             errno.EDQUOT: "disk quota exceeded",
@@ -97,8 +127,16 @@ def explained(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a file stands where a folder is needed",
             errno.EEXIST: "a file stands where a folder is needed",
         }
-        reason = known.get(error.errno or 0, str(error))
-        raise RunError(problem(str(path), f"cannot be written: {reason}", do="nothing half-written was left")) from None
+        reason = known.get(code, os.strerror(code))
+        raise RunError(problem(str(path), f"cannot be written: {reason}", do=do)) from None
+
+
+def _code(error: Exception) -> int | None:
+    """Return the system's error number; safetensors wraps the system's refusals and leaves it in the text."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 def sync_file(path: Path) -> None:
@@ -134,10 +172,12 @@ def inside(folder: Path, name: str) -> Path | None:
     """
     if not name or name != os.path.normpath(name) or os.path.isabs(name) or name.startswith("..") or "\0" in name:
         return None
-    target = (folder / name).resolve()
     roots = [folder.resolve()]
     if folder.resolve().parent.name == "snapshots":
         roots.append(folder.resolve().parent.parent / "blobs")
-    if not any(target.is_relative_to(root) for root in roots) or not target.is_file():
+    try:
+        target = (folder / name).resolve()
+        found = any(target.is_relative_to(root) for root in roots) and target.is_file()
+    except (OSError, RuntimeError, ValueError):  # a name too long, links in a loop, half a character
         return None
-    return folder / name
+    return folder / name if found else None

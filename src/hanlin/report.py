@@ -13,6 +13,7 @@ one broken end: `rewind` cuts the file there and is done.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -23,7 +24,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from hanlin.errors import MissingExtra, RunError, problem
+from hanlin.errors import MissingExtra
+from hanlin.files import explained, write
 
 QUIET_S = 10.0  # without a terminal: a line after this long ...
 TENTH_S = 1.0  # ... or at each tenth of the way, but not sooner than this
@@ -103,9 +105,10 @@ class Report:
         found = list(rows(self.folder / "metrics.jsonl"))
         if not any(row.get("loss") is not None for row in found):
             return None
-        path, part = self.folder / "loss.png", self.folder / ".loss.png.part"
-        _draw(found).savefig(part, format="png", dpi=160)
-        os.replace(part, path)
+        drawn = io.BytesIO()
+        _draw(found).savefig(drawn, format="png", dpi=160)
+        path = self.folder / "loss.png"
+        write(path, drawn.getvalue())
         return path
 
     def close(self) -> None:
@@ -157,54 +160,45 @@ class _Rows:
         self._file: BinaryIO | None = None
 
     def append(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Write one row, whole or not at all as far as the disk allows; RunError when it does not."""
+        """Write one row, whole or not at all; RunError when the disk has no room for it."""
         assert "step" not in numbers, "the step is given apart from the numbers"
         row = {"step": step} | {name: _number(value) for name, value in numbers.items()}
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        try:
+        with explained(self.path):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("ab", buffering=0)  # unbuffered: a kill loses no finished row
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise self._refused(error) from error
+            written = self._file.write(line)
+            if written != len(line):
+                self._file.truncate(self._file.tell() - written)
+                raise OSError(errno.ENOSPC, "short write")
 
     def rewind(self, step: int) -> None:
         """Cut the file before the first row that is later than `step`, or not whole; one call, so never half done."""
         self.close()
         if not self.path.exists():
             return
-        try:
-            with self.path.open("r+b") as file:
-                kept = 0
-                for line in file:
-                    row = _row(line)
-                    if row is None or row["step"] > step:
-                        break
-                    kept += len(line)
-                file.truncate(kept)
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise self._refused(error) from error
+        with explained(self.path), self.path.open("r+b") as file:
+            kept = 0
+            for line in file:
+                row = _row(line)
+                if row is None or row["step"] > step:
+                    break
+                kept += len(line)
+            file.truncate(kept)
+            os.fsync(file.fileno())
 
     def sync(self) -> None:
         """Wait until the disk has every row."""
-        try:
-            if self._file is not None:
+        if self._file is not None:
+            with explained(self.path):
                 os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._refused(error) from error
 
     def close(self) -> None:
         """Close the file; the next row opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def _refused(self, error: OSError) -> RunError:
-        do = "make room and start again: the run goes on from its last checkpoint"
-        return RunError(problem(str(self.path), f"cannot be written: {error.strerror}", do=do))
 
 
 class _Board:
@@ -334,6 +328,7 @@ def _clock_face(seconds: float) -> str:
 def _draw(found: list[dict[str, Any]]) -> Any:  # noqa: ANN401  # a matplotlib Figure, imported where it is drawn
     """Return the figure of a run: training loss thin, its mean thick, every `valid…` column as points."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no window
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -350,6 +345,7 @@ def _draw(found: list[dict[str, Any]]) -> Any:  # noqa: ANN401  # a matplotlib F
     axes.set_xlabel("step", color=INK)
     axes.set_ylabel("loss (nats/token)", color=INK)
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.tick_params(colors=INK, length=0)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -35,9 +35,28 @@ VENDORED = re.compile(r"_?vendor(ed)?(_packages)?")
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def corpus(name: str | Path, tally: Tally, *, field: str = "text") -> Iterator[Document]:
-    """Yield the documents a recipe names: "localdocs", or the path of a file or folder."""
-    return read(tally) if str(name) == NAME else documents.read(name, tally, field=field)
+def corpus(
+    name: str | Path, tally: Tally, *, field: str = "text", limit_bytes: int | None = None
+) -> Iterator[Document]:
+    """Yield the documents a recipe names, "localdocs" or the path of a file or folder, up to `limit_bytes` of text.
+
+    What follows the first document beyond the limit is not read, and so not counted. DataError when the limit admits
+    no document.
+    """
+    if str(name) == NAME:
+        yield from read(tally, limit_bytes=limit_bytes)
+        return
+    left = float("inf") if limit_bytes is None else limit_bytes
+    empty = True
+    for document in documents.read(name, tally, field=field):
+        left -= len(document.text.encode())
+        if left < 0:
+            tally.remove(BEYOND, document)
+            break
+        empty = False
+        yield document
+    if empty:
+        raise DataError(problem("limit_bytes", f"{limit_bytes}", "the first document is longer", do="raise it"))
 
 
 def read(tally: Tally, *, limit_bytes: int | None = None, roots: Sequence[Path] | None = None) -> Iterator[Document]:
@@ -103,7 +122,7 @@ def _module(module: str, path: Path, tally: Tally) -> Iterator[Document]:
     except _LeftOut as why:
         tally.drop(str(why), module)
         return
-    for source, documentation, text in texts:
+    for source, documentation, text in texts or [(module, 0, "")]:
         reason = "says little" if documentation < LITTLE else flaw(text)
         if reason:
             tally.drop(reason, source)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from hanlin import files
 from hanlin.config import Config, parse, read_json
 from hanlin.errors import ConfigError, DataError, problem
 
@@ -92,23 +91,14 @@ def read(folder: Path) -> Manifest:
 
 
 def checked(folder: Path, name: str, sha256: str | None) -> Path:
-    """Return the path of a file that lies in `folder` and, unless `sha256` is None, has that hash; else DataError."""
-    path = folder / name
-    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-    if not inside or not re.fullmatch(r"\w[\w.-]*", name):
-        raise DataError(problem(str(folder / NAME), f"file name {name!r}"[:200], "a plain name inside the folder"))
-    if not path.is_file():
-        raise DataError(problem(str(path), "missing", do=AGAIN))
+    """Return the path of a file inside `folder`; DataError unless it has the given hash (None: any)."""
+    path = files.inside(folder, name)
+    if path is None:
+        raise DataError(problem(str(folder), f"file {name!r}"[:200], "missing, or outside the folder", do=AGAIN))
     try:
-        found = hash_of(path) if sha256 is not None else None
+        found = files.sha256(path) if sha256 is not None else None
     except OSError as error:
         raise DataError(problem(str(path), f"not readable: {error.strerror}")) from None
     if found != sha256:
         raise DataError(problem(str(path), "damaged: not the bytes that were written", do=AGAIN))
     return path
-
-
-def hash_of(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

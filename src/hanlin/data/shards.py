@@ -31,12 +31,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from hanlin.data import compressed
-from hanlin.data.manifest import AGAIN, Manifest, Shard, Split, checked, hash_of
+from hanlin.data.manifest import AGAIN, Manifest, Shard, Split, checked
 from hanlin.data.manifest import NAME as MANIFEST
 from hanlin.data.manifest import read as read_manifest
 from hanlin.data.mapped import arrays
 from hanlin.data.whole import replacing
 from hanlin.errors import DataError, nearest, problem
+from hanlin.files import sha256
 
 SHARD_TOKENS = 16_000_000  # 32 MB at two bytes a token
 
@@ -123,7 +124,7 @@ def write(
 
     `report` is asked once all entries are through; `also` may put more files into the folder, such as the tokenizer.
     A folder that is there already is replaced if everything in it is named by a manifest of ours. DataError when it
-    is not, when the disk is full, when an id is not below `vocab`, and when there are no entries.
+    is not, when an id is not below `vocab`, and when there are no entries; RunError when the disk is full.
     """
     folder = Path(os.path.realpath(folder))
     dtype: Literal["uint16", "uint32"] = "uint16" if vocab <= 1 << 16 else "uint32"
@@ -145,11 +146,11 @@ def write(
             dtype=dtype,
             tokenizer_hash=tokenizer_hash,
             splits=splits,
-            files={name: hash_of(partial / name) for name in others},
+            files={name: sha256(partial / name) for name in others},
             report=dict(report()),
         )
         text = json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False)
-        _save(partial / MANIFEST, text.encode(errors="backslashreplace"))
+        (partial / MANIFEST).write_bytes(text.encode(errors="backslashreplace"))
     return manifest
 
 
@@ -179,8 +180,10 @@ class _Writer:
         ids, sizes, sources = zip(*self.waiting)
         columns = {"tokens": np.concatenate(ids), "lengths": _counts(map(len, ids)), "sizes": _counts(sizes)}
         file = f"{self.split}-{len(self.shards):05d}.safetensors"
-        sha256 = _save(self.folder / file, save(columns))
-        self.shards.append(Shard(file=file, tokens=self.held, documents=len(ids), sha256=sha256))
+        data = save(columns)
+        (self.folder / file).write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        self.shards.append(Shard(file=file, tokens=self.held, documents=len(ids), sha256=digest))
         lines = "".join(json.dumps(source) + "\n" for source in sources)
         with (self.folder / f"sources-{self.split}.jsonl.zst").open("ab") as out:  # frames follow one another
             out.write(zstandard.compress(lines.encode()))
@@ -201,15 +204,6 @@ class _Writer:
 def _counts(numbers: Iterable[int]) -> Counts:
     """Return numbers as an int64 array."""
     return np.fromiter(numbers, np.int64)
-
-
-def _save(path: Path, data: bytes) -> str:
-    """Write a file through to the disk and return its hash."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return hashlib.sha256(data).hexdigest()
 
 
 def open(folder: str | Path, split: str, *, vocab: int | None = None, verify: bool = True) -> Shards:
