@@ -44,6 +44,7 @@ class Features:
     tokens: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...]  # characters of the text
     states: Tensor  # (T, D) fp32
+    truncated: int  # tokens beyond the model's context, left out
 
 
 def load(name: str, *, revision: str | None = None, device: str = "auto", precision: str = "fp32") -> LanguageModel:
@@ -92,13 +93,11 @@ class LanguageModel:
         return decode.answers(self.module, ids, sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer)
 
     def _stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
-        """Yield the pieces of one answer as they come."""
+        """Return the pieces of one answer as they come; what cannot be done is said now, not at the first piece."""
         steps = decode.generate(
             self.module, [self._prompt(prompt)], sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer
         )
-        for step in steps:
-            if step.text:
-                yield step.text
+        return (step.text for step in steps if step.text)
 
     def _prompt(self, text: str) -> list[int]:
         """Return a prompt's ids; nothing at all begins with BOS where there is one."""
@@ -111,6 +110,8 @@ class LanguageModel:
 
         Without BOS and without `given`, the first token has nothing before it and is left out.
         """
+        if isinstance(texts, str):  # a sequence of its letters, which nobody means
+            raise HanlinError(problem("score", "one text", "a list of texts", do="write [text]"))
         before = self._prompt(given) if given is not None else self._prompt("")
         tails = [
             [each for each in self.tokenizer.encode(text).ids if each != self.tokenizer.special.bos] for text in texts
@@ -128,6 +129,9 @@ class LanguageModel:
     def features(self, text: str) -> Features:
         """Return the last hidden states of one text, cut to the model's context."""
         encoding = self.tokenizer.encode(text, context=self.config.context)
-        states = self.module(torch.tensor([encoding.ids], device=self.module.device))[0]
+        if encoding.ids:
+            states = self.module(torch.tensor([encoding.ids], device=self.module.device))[0].float()
+        else:  # nothing was said, and this tokenizer adds no BOS
+            states = torch.zeros(0, self.config.dim)
         names = tuple(map(self.tokenizer.token, encoding.ids))
-        return Features(tokens=names, offsets=encoding.offsets, states=states.float())
+        return Features(tokens=names, offsets=encoding.offsets, states=states, truncated=encoding.truncated)

@@ -4,13 +4,14 @@
     tokenizer.json  tokenizer_config.json  special_tokens_map.json
     hanlin.json     schema, task, heads, lineage, scores, and the SHA-256 of every file above
 
-Writing replaces file by file, `hanlin.json` last: a folder whose hashes do not fit was cut off, and reading says so.
+Writing replaces file by file, `hanlin.json` first: a folder whose hashes do not fit was cut off, and reading says so.
 Nothing is ever unpickled, and no code that comes with weights is run.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hanlin.text.tokenizer import Tokenizer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +28,7 @@ from hanlin.config import read_json
 from hanlin.errors import BundleError, ConfigError, nearest, problem
 from hanlin.models.contract import Json, Model, ModelConfig
 from hanlin.models.weights import from_theirs, to_theirs
+from hanlin.text.tokenizer import Tokenizer
 
 SCHEMA = 1
 SHARD_BYTES = 5_000_000_000  # Hugging Face's usual shard
@@ -73,8 +74,11 @@ def read_card(folder: Path) -> Json:
     card = read_json(path)
     if card.get("schema") != SCHEMA:
         raise BundleError(problem(str(path), f"schema {card.get('schema')!r}", f"this version reads {SCHEMA}"))
+    hashes, heads = card.get("files", {}), card.get("heads", {})
+    if not isinstance(hashes, dict) or not isinstance(heads, dict):
+        raise BundleError(problem(str(path), "files and heads", "expected mappings"))
     problems = []
-    for name, expected in card.get("files", {}).items():
+    for name, expected in hashes.items():
         file = files.inside(folder, name)
         if file is None:
             problems.append(problem(f"{folder}/{name}", "missing, or not a file inside the folder"))
@@ -124,8 +128,8 @@ def read_model(
 ) -> Model[Any]:
     """Return the folder's model in evaluation mode, without looking at a tokenizer."""
     config = read_config(folder)
-    model = config.build(heads=heads) if heads else config.sketch().to_empty(device="cpu")
     with opened(folder) as tensors:
+        model = _allocate(config, tensors, heads, f"{folder}/config.json")
         fresh = from_theirs(model, tensors.names, tensors.get, str(folder))
     if fresh:
         raise BundleError(*(problem(str(folder), f"no weights for the head '{name}'") for name in fresh))
@@ -134,13 +138,28 @@ def read_model(
     return model
 
 
+def _allocate(config: ModelConfig, tensors: Tensors, heads: Mapping[str, int] | None, where: str) -> Model[Any]:
+    """Return the module to be filled; memory is taken only where the files hold enough to fill it."""
+    if config.layers > len(tensors.names):
+        raise BundleError(problem(where, f"{config.layers:,} layers", f"the files hold {len(tensors.names)} tensors"))
+    try:
+        sketch = config.sketch(heads)
+    except (KeyError, TypeError, RuntimeError, OverflowError):
+        raise BundleError(problem(where, "sizes or heads that no model can have")) from None
+    needed = sum(each.numel() for each in sketch.parameters())
+    if needed > tensors.size_bytes:  # each takes a byte at the least
+        raise BundleError(problem(where, f"{needed:,} weights", f"the files hold {tensors.size_bytes:,} bytes"))
+    return config.build(heads=heads) if heads else sketch.to_empty(device="cpu")
+
+
 class Tensors:
     """The tensors of a folder by name, read one at a time."""
 
-    def __init__(self, handles: Mapping[str, Any]) -> None:
-        """Keep which open file holds each name."""
+    def __init__(self, handles: Mapping[str, Any], size_bytes: int) -> None:
+        """Keep which open file holds each name, and the size of all files."""
         self._handles = handles
         self.names = list(handles)
+        self.size_bytes = size_bytes
 
     def get(self, name: str) -> Tensor:
         """Return one tensor."""
@@ -154,6 +173,7 @@ def opened(folder: Path) -> Iterator[Tensors]:
     shards = _shards(folder)
     handles: dict[str, Any] = {}
     problems: list[str] = []
+    size = 0
     with ExitStack() as stack:
         for name, expected in shards.items():
             path = files.inside(folder, name)
@@ -165,12 +185,13 @@ def opened(folder: Path) -> Iterator[Tensors]:
             except (SafetensorError, OSError, ValueError) as error:
                 problems.append(problem(str(path), f"not a safetensors file: {error}"))
                 continue
+            size += path.stat().st_size
             keys = list(handle.keys())
             problems += _disagreements(path, keys, expected, handles)
             handles.update(dict.fromkeys(keys, handle))
         if problems:
             raise BundleError(*problems)
-        yield Tensors(handles)
+        yield Tensors(handles, size)
 
 
 def _shards(folder: Path) -> dict[str, set[str] | None]:
@@ -214,29 +235,40 @@ def write(
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write a model folder; what else lies in it is left alone. RunError when the disk refuses."""
-    folder.mkdir(parents=True, exist_ok=True)
     staging = folder / f"{files.PARTIAL}bundle"
-    with files.filling(staging) as partial:
-        _write_weights(partial, model, shard_bytes)
-        tokenizer.save(partial)
-        files.write_json(partial / "config.json", _config_json(model, tokenizer))
-        files.write_json(partial / "generation_config.json", _token_ids(tokenizer))
-        names = sorted(path.name for path in partial.iterdir())
-        card = {
-            "schema": SCHEMA,
-            "task": task,
-            "heads": {name: _outputs(head) for name, head in model.heads.items()},
-            "encoding": {"bos": tokenizer.special.bos is not None, "context": model.config.context},
-            "lineage": lineage or {},
-            "scores": scores or {},
-            "files": {name: files.sha256(partial / name) for name in names},
-        }
-        files.write_json(partial / "hanlin.json", card)
+    with files.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        files.sweep(folder)
+    try:
+        with files.filling(staging) as partial:
+            _write_weights(partial, model, shard_bytes)
+            tokenizer.save(partial)
+            files.write_json(partial / "config.json", _config_json(model, tokenizer))
+            files.write_json(partial / "generation_config.json", _token_ids(tokenizer))
+            names = sorted(path.name for path in partial.iterdir())
+            card = {
+                "schema": SCHEMA,
+                "task": task,
+                "heads": {name: _outputs(head) for name, head in model.heads.items()},
+                "encoding": {"bos": tokenizer.special.bos is not None, "context": model.config.context},
+                "lineage": lineage or {},
+                "scores": scores or {},
+                "files": {name: files.sha256(partial / name) for name in names},
+            }
+            files.write_json(partial / "hanlin.json", card)
+        with files.explained(folder, do="write it again, what lies there is cut off"):
+            _install(staging, folder, names)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _install(staging: Path, folder: Path, names: list[str]) -> None:
+    """Move a finished bundle's files to their place, the card first: only its hashes tell a mixture from a model."""
+    os.replace(staging / "hanlin.json", folder / "hanlin.json")
     for old in {SINGLE, INDEX, *(path.name for path in folder.glob("model-*-of-*.safetensors"))} - set(names):
         (folder / old).unlink(missing_ok=True)
-    for name in [*names, "hanlin.json"]:
+    for name in names:
         os.replace(staging / name, folder / name)
-    staging.rmdir()
     files.sync_folder(folder)
 
 

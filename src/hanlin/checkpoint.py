@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from hanlin import files
 from hanlin.config import read_json
-from hanlin.errors import CheckpointError, HanlinError, problem
+from hanlin.errors import CheckpointError, ConfigError, HanlinError, problem
 
 PARTS = ("model", "optimizer")
 
@@ -45,12 +46,13 @@ class Checkpoints:
         self.folder = folder
         self.keep = keep
         self.say = say
-        folder.mkdir(parents=True, exist_ok=True)
-        files.sweep(folder)
+        with files.explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.sweep(folder)
 
     def steps(self) -> list[int]:
         """Return the steps that have a finished checkpoint, ascending."""
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+        return sorted(int(path.name) for path in self.folder.iterdir() if re.fullmatch("[0-9]+", path.name))
 
     def save(self, state: State, *, best: int | None) -> None:
         """Write a checkpoint durably, then drop all but the last `keep` and the one of step `best`."""
@@ -62,9 +64,10 @@ class Checkpoints:
                 hashes[part] = files.sha256(file)
             body = {"step": state.step, "facts": dict(state.facts), "sha256": hashes}
             files.write_json(partial / "state.json", {**body, "self": _digest(body)})
-        for step in self.steps()[: -self.keep]:
-            if step != best:
-                files.discard(self._path(step))
+        with files.explained(self.folder, do=f"the checkpoint of step {state.step} is whole"):
+            for step in self.steps()[: -self.keep]:
+                if step != best:
+                    files.discard(self._path(step))
 
     def latest(self) -> State | None:
         """Return the newest checkpoint that is whole, naming every damaged one passed over; None without any.
@@ -89,9 +92,16 @@ class Checkpoints:
     def read(self, step: int) -> State:
         """Return the checkpoint of `step`; CheckpointError names the file that is missing or damaged."""
         folder = self._path(step)
-        body = read_json(folder / "state.json")
+        try:
+            body = read_json(folder / "state.json")
+        except ConfigError as error:
+            raise CheckpointError(*error.problems) from None
         if body.pop("self", None) != _digest(body):
             raise CheckpointError(problem(str(folder / "state.json"), "damaged: it does not match its own hash"))
+        if body["step"] != step:
+            raise CheckpointError(
+                problem(str(folder / "state.json"), f"holds step {body['step']}, not that of its folder")
+            )
         tensors = {}
         for part in PARTS:
             file = folder / f"{part}.safetensors"

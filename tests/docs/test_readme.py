@@ -44,7 +44,7 @@ def test_the_commands_and_the_python_run_as_written(tmp_path):
     ours = [line for line in commands if line.startswith("hanlin ")]
     assert len(ours) == 5
     for line in ours:
-        words = shlex.split(line.replace("plan.minutes=10", "plan.steps=3 plan.context=32 plan.rows=2"))
+        words = shlex.split(line.replace("plan.minutes=10", "plan.steps=3 plan.context=96 plan.rows=2"))
         if words[1] == "prepare":
             words += ["--vocab", "512"]  # three hundred tales hold no larger vocabulary's merges
         done = subprocess.run(

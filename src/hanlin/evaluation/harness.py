@@ -97,9 +97,9 @@ def portion(data: Documents, tokens: int) -> list[Ids]:
     """Return documents spread evenly over the set that hold at most `tokens` tokens, the last one cut to fit."""
     every = max(1, int(np.sum(data.lengths)) // tokens)
     chosen: list[Ids] = []
-    for index in range(0, data.documents, every):
+    for index in np.flatnonzero(np.asarray(data.lengths) >= 2)[::every]:  # one token alone has nothing to score
         left = tokens - sum(map(len, chosen))
-        if left >= 2:  # one token alone has nothing to score
+        if left >= 2:
             chosen.append(data.document(index)[:left])
     return chosen
 

@@ -11,7 +11,7 @@ from hanlin.generate.sampling import Sampling
 from hanlin.models.contract import Decodes, Model
 from hanlin.text.tokenizer import Tokenizer
 
-TOKENS = 65_536  # of the held-out text, scored each time; `hanlin evaluate` scores all of it
+TOKENS = 32_768  # of the held-out text, scored each time; `hanlin evaluate` scores all of it
 SAMPLE = 32  # tokens
 
 

@@ -19,6 +19,9 @@ from torch import Tensor
 from hanlin.errors import BundleError, nearest, problem
 from hanlin.models.contract import Model, Rename
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SHOWN = 20  # problems of a kind that are told one by one
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -68,27 +71,41 @@ def to_theirs(model: Model[Any]) -> dict[str, Tensor]:
 def from_theirs(model: Model[Any], names: Collection[str], get: Callable[[str], Tensor], where: str) -> list[str]:
     """Fill the model from tensors named as Hugging Face names them; return the names of heads that were not there.
 
-    The family's prefix may be absent from, or present on, every name. BundleError lists every tensor that is missing,
-    unknown, of another shape, or holds NaN. A head whose tensors are all missing keeps its fresh weights.
+    The family's prefix may be absent from, or present on, every name. BundleError names the tensors that are missing,
+    unknown, there twice, of another shape, or hold NaN. A head whose tensors are all missing keeps its fresh weights.
     """
-    wanted = entries(model)
-    spelled = {_bare(model, name): name for name in names}
     parameters = dict(model.named_parameters())
-    problems = []
-    fresh = set()
-    for entry in wanted:
-        name = spelled.pop(_bare(model, entry.theirs), None)
-        if name is None and entry.ours[0].startswith("heads."):
+    problems: list[str] = []
+    missing: list[str] = []
+    fresh: set[str] = set()
+    spelled: dict[str, str] = {}
+    for name in names:
+        other = spelled.setdefault(_bare(model, name), name)
+        if other != name:
+            problems.append(problem(f"{where}: {name}", f"stands there twice, also as {other}"))
+    for entry in entries(model):
+        given = spelled.pop(_bare(model, entry.theirs), None)
+        if given is not None:
+            problems += _fill([parameters[each] for each in entry.ours], get(given), entry, f"{where}: {given}")
+        elif entry.ours[0].startswith("heads."):
             fresh.add(entry.ours[0].split(".")[1])
-        elif name is None:
-            near = nearest(entry.theirs, names)
-            problems.append(problem(f"{where}: {entry.theirs}", "missing tensor", near=near))
         else:
-            problems += _fill([parameters[each] for each in entry.ours], get(name), entry, f"{where}: {name}")
-    problems += [problem(f"{where}: {name}", "unknown tensor") for name in _unknown(model, spelled.values())]
+            missing.append(entry.theirs)
+    problems += _amiss(where, missing, _unknown(model, spelled.values()))
     if problems:
         raise BundleError(*problems)
     return sorted(fresh)
+
+
+def _amiss(where: str, missing: list[str], unknown: list[str]) -> list[str]:
+    """Return a line for each missing and each unknown tensor, and where there are many how many more."""
+    first = {name: nearest(name, unknown[:1000]) for name in missing[:SHOWN]}  # each comparison takes microseconds
+    lines = [problem(f"{where}: {name}", "missing tensor", near=near) for name, near in first.items()]
+    lines += [problem(f"{where}: {name}", "unknown tensor") for name in unknown[:SHOWN]]
+    for kind, names in (("missing", missing), ("unknown", unknown)):
+        if len(names) > SHOWN:
+            lines.append(problem(where, f"{len(names) - SHOWN:,} more {kind} tensors"))
+    return lines
 
 
 def _bare(model: Model[Any], name: str) -> str:
@@ -109,8 +126,9 @@ def _unknown(model: Model[Any], names: Iterable[str]) -> list[str]:
 
 def _fill(parameters: list[torch.nn.Parameter], tensor: Tensor, entry: Entry, where: str) -> list[str]:
     """Copy one of their tensors into ours; return what is wrong with it instead, if anything is."""
-    if not tensor.is_floating_point():
-        return [problem(where, f"{tensor.dtype}", "expected floating point")]
+    if tensor.dtype not in FLOATS:
+        known = ", ".join(map(str, FLOATS))
+        return [problem(where, f"{tensor.dtype}", f"expected one of: {known}")]
     if entry.transpose and tensor.ndim == 2:
         tensor = tensor.t()
     sizes = [each.shape[0] if each.ndim else 1 for each in parameters]

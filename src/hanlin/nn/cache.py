@@ -92,12 +92,12 @@ class KeyValueCache(Cache):
         """Reserve slots and prepare what every layer of this step shares."""
         columns = torch.arange(length, device=self.lengths.device)
         self._masks = {}
+        assert layout is None or int(layout.segments.max()) <= 1, "a cached row holds one segment"
         if layout is None or bool(layout.real.all()):
             real = torch.ones(len(self.lengths), length, dtype=torch.bool, device=self.lengths.device)
             self._positions = self.lengths[:, None] + columns
             added = torch.full_like(self.lengths, length)
         else:
-            assert int(layout.segments.max()) <= 1, "a cached row holds one segment"
             real = layout.real
             self._positions = torch.where(layout.real, self.lengths[:, None] + layout.real.cumsum(1) - 1, 0)
             added = layout.real.sum(1)

@@ -53,7 +53,9 @@ def from_hf(json: dict[str, Any], theta: float = 10000.0) -> Rope:
     found = [_spelled(where, json[where], theta) for where in ("rope_parameters", "rope_scaling") if json.get(where)]
     if len(found) == 2 and found[0] != found[1]:
         given = "says something else than rope_parameters"
-        raise ConfigError(problem("config.json: rope_scaling", given, do="keep the one that the model was trained with"))
+        raise ConfigError(
+            problem("config.json: rope_scaling", given, do="keep the one that the model was trained with")
+        )
     return found[0] if found else _spelled("rope_theta", {}, theta)
 
 
@@ -62,7 +64,7 @@ def _spelled(where: str, given: Any, theta: float) -> Rope:  # noqa: ANN401  # a
     if not isinstance(given, dict):
         raise ConfigError(problem(f"config.json: {where}", f"{given!r}", "expected a mapping"))
     kind = given.get("rope_type", given.get("type", "default"))
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         known = ", ".join(_KINDS)
         raise ConfigError(problem(f"config.json: {where}.rope_type", f"{kind!r} is not implemented", f"known: {known}"))
     unknown = [key for key in given if key not in _KEYS]

@@ -57,6 +57,7 @@ def load_state(optimizer: torch.optim.Optimizer, model: nn.Module, saved: Mappin
     parameters = dict(model.named_parameters())
     for name, tensor in saved.items():
         match = re.fullmatch(r"(.+)#(.+)", name)
-        if not match or match[1] not in parameters:
+        parameter = parameters.get(match[1]) if match else None
+        if match is None or parameter is None or (tensor.ndim and tensor.shape != parameter.shape):
             raise CheckpointError(problem("optimizer.safetensors", f"'{name}' belongs to no parameter of this model"))
-        optimizer.state[parameters[match[1]]][match[2]] = tensor.clone()
+        optimizer.state[parameter][match[2]] = tensor.to(parameter.device, copy=True)

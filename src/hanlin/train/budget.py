@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 from typing import Any
-
-import torch
 
 from hanlin.models.contract import Model
 from hanlin.train.job import Job
 from hanlin.train.step import Learner
 
-WARM, TIMED = 2, 4  # steps before the clock starts (allocators, thread pools), and steps timed
+WARM, TIMED = 2, 5  # steps before the clock starts (allocators, thread pools), and steps timed
+SHARE = 0.1  # of the time, at most, that examinations take where the plan does not say how often
+MOST = 10  # examinations, where the plan does not say how often
 
 
-def steps_for(job: Job, minutes: float, *, examinations: int) -> int:
-    """Return how many steps fit into `minutes` with so many examinations on the way, at least one.
+def forecast(job: Job, minutes: float) -> tuple[int, int]:
+    """Return (steps, steps between examinations) that fit into `minutes`, at least one of each.
 
     Everything is measured on copies; the job's model is left as it was.
     """
     seconds = minutes * 60
-    per_step, model = _seconds_a_step(job)
-    if job.examine is not None:
-        began = time.perf_counter()
-        job.examine(model.eval(), 0)
-        seconds -= (time.perf_counter() - began) * examinations
-    return max(1, int(seconds / per_step))
+    a_step, model = _seconds_a_step(job)
+    a_look = _seconds_a_look(job, model)
+    if job.plan.evaluate_every is not None:
+        every = job.plan.evaluate_every
+        return max(1, int(seconds / (a_step + a_look / every))), every
+    looks = max(1, min(MOST, int(SHARE * seconds / a_look))) if a_look else MOST
+    steps = max(1, int((seconds - looks * a_look) / a_step))
+    return steps, -(-steps // looks)
 
 
 def _seconds_a_step(job: Job) -> tuple[float, Model[Any]]:
@@ -38,4 +41,13 @@ def _seconds_a_step(job: Job) -> tuple[float, Model[Any]]:
         began = time.perf_counter()
         learner.advance(job.source.batch(step), step, 0.0)
         times.append(time.perf_counter() - began)
-    return float(torch.tensor(times[WARM:]).median()), learner.work
+    return statistics.median(times[WARM:]), learner.work
+
+
+def _seconds_a_look(job: Job, model: Model[Any]) -> float:
+    """Return the time of one examination, 0 where there is none."""
+    if job.examine is None:
+        return 0.0
+    began = time.perf_counter()
+    job.examine(model.eval(), 0)
+    return time.perf_counter() - began

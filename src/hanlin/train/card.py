@@ -13,37 +13,44 @@ import torch
 from hanlin import bundle, files
 from hanlin.data.manifest import Manifest
 from hanlin.text.tokenizer import Tokenizer
-from hanlin.train.job import Job, Outcome, Progress
+from hanlin.train.job import Job, Outcome
 
 
 def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, manifest: Manifest) -> str:
-    """Write bundle, picture and card, the best weights where the run stopped early; return one line of result."""
+    """Write bundle, picture and card, the best weights where the plan has patience; return one line of result.
+
+    Step and score are those of the weights that are written.
+    """
     progress = outcome.progress
-    if outcome.early and progress.best_step is not None:
-        job.model.load_state_dict(dict(job.checkpoints.read(progress.best_step).model))
-    scores = {} if progress.best is None else {"valid_loss": {"value": progress.best, "unit": "nats/token"}}
-    lineage = _lineage(job, progress, manifest.hash, tokenizer.hash)
-    bundle.write(folder, job.model, tokenizer, lineage=lineage, scores=scores)
+    step, loss = progress.step, progress.valid
+    if job.plan.patience is not None and progress.best_step is not None:
+        step, loss = progress.best_step, progress.best
+        job.model.load_state_dict(dict(job.checkpoints.read(step).model))
+    scores = {} if loss is None else {"valid_loss": {"value": loss, "unit": "nats/token"}}
+    bundle.write(
+        folder, job.model, tokenizer, lineage=_lineage(job, step, manifest.hash, tokenizer.hash), scores=scores
+    )
     job.report.picture()
-    _card(folder, job, progress, manifest, scores)
+    _card(folder, job, step, manifest, scores)
     how = "stopped early, for want of improvement," if outcome.early else "done"
-    valid = "" if progress.best is None else f", best valid_loss {progress.best:.4f} nats/token"
-    return f"{how} at step {progress.step} of {job.plan.steps}{valid}"
+    kept = "" if step == progress.step else f", weights of step {step}"
+    valid = "" if loss is None else f", valid_loss {loss:.4f} nats/token"
+    return f"{how} at step {progress.step} of {job.plan.steps}{kept}{valid}"
 
 
-def _lineage(job: Job, progress: Progress, data: str, tokenizer: str) -> dict[str, Any]:
+def _lineage(job: Job, step: int, data: str, tokenizer: str) -> dict[str, Any]:
     """Return where a model comes from: hashes of recipe and data, versions, steps."""
     return {
         "recipe_and_data": job.belongs,
         "data": data,
         "tokenizer": tokenizer,
-        "steps": progress.step,
+        "steps": step,
         "seed": job.plan.seed,
         "versions": {"hanlin": version("hanlin"), "torch": torch.__version__, "python": platform.python_version()},
     }
 
 
-def _card(folder: Path, job: Job, progress: Progress, manifest: Manifest, scores: Mapping[str, Any]) -> None:
+def _card(folder: Path, job: Job, step: int, manifest: Manifest, scores: Mapping[str, Any]) -> None:
     """Write the model card, README.md."""
     parameters = sum(each.numel() for each in job.model.parameters())
     split = manifest.splits["train"]
@@ -53,7 +60,7 @@ def _card(folder: Path, job: Job, progress: Progress, manifest: Manifest, scores
         ("context", f"{job.model.config.context} tokens"),
         ("vocabulary", f"{job.model.config.vocab:,} tokens"),
         ("learned from", f"{split.documents:,} documents, {split.tokens:,} tokens"),
-        ("steps", f"{progress.step:,} of {job.plan.rows_a_step * job.plan.context:,} tokens"),
+        ("steps", f"{step:,} of {job.plan.rows_a_step * job.plan.context:,} tokens"),
         *((name, f"{each['value']:.4f} {each['unit']}") for name, each in scores.items()),
     ]
     text = "\n".join(

@@ -6,6 +6,7 @@ data/           shards, where the run made them itself
 checkpoints/  metrics.jsonl  timing.jsonl  loss.png  README.md   and the bundle
 
 folder is absent or empty -> begin      same recipe -> go on      another recipe, or not a run -> refuse
+A run that failed before its first step, for a typo in its recipe, gives way to the next.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def claimed(folder: Path, recipe: Recipe, *, fresh: bool = False) -> Iterator[No
         raise RunError(problem(str(folder), "another run is at work here", do="wait for it, or stop it")) from None
     try:
         files.sweep(folder)
-        if fresh:
-            _empty(folder)
         asked = _comparable(plain(recipe))
+        if fresh or _unbegun(folder, asked):
+            _empty(folder)
         if (folder / ASKED).exists():
             _check_same(folder, asked)
         else:
@@ -101,6 +102,14 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _unbegun(folder: Path, asked: Mapping[str, Any]) -> bool:
+    """Return whether another recipe's run failed here before its plan was resolved, and left nothing but data."""
+    if not is_run(folder) or any(folder.glob("checkpoints/*")):
+        return False
+    left = {path.name for path in folder.iterdir()} - {LOCK, ASKED, "data", "tensorboard", "checkpoints"}
+    return not left and read_json(folder / ASKED).get("asked") != asked
 
 
 def _comparable(recipe: Mapping[str, Any]) -> dict[str, Any]:

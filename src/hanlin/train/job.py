@@ -45,6 +45,7 @@ class Progress:
     best: float | None = None  # lowest valid_loss
     best_step: int | None = None
     waited: int = 0  # evaluations since the best
+    valid: float | None = None  # valid_loss at the last evaluation; None where it was no number
     belongs: str = ""
 
 

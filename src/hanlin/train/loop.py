@@ -39,10 +39,11 @@ def train(job: Job) -> Outcome:
         with Stop() as stop:
             while progress.step < steps and not _enough(progress, job.plan):
                 numbers = _step(job, learner, progress, steps)
-                due = progress.step % (job.plan.save_every or steps) == 0 or progress.step == steps
+                last = progress.step == steps or _enough(progress, job.plan)
+                due = last or progress.step % (job.plan.save_every or steps) == 0
                 if due or stop.code is not None or progress.best_step == progress.step:
                     save(job, learner, progress)
-                if stop.code is not None and progress.step < steps:
+                if stop.code is not None and not last:
                     raise Stopped(stop.code, f"stopped and saved at step {progress.step} of {steps}")
     finally:
         job.report.stop()
@@ -73,6 +74,7 @@ def _examine(job: Job, learner: Learner, progress: Progress) -> dict[str, float]
     learner.work.eval()
     numbers = job.examine(learner.work, progress.step)
     loss = numbers["valid_loss"]
+    progress.valid = loss if math.isfinite(loss) else None
     if math.isfinite(loss) and (progress.best is None or loss < progress.best):
         progress.best, progress.best_step, progress.waited = loss, progress.step, 0
     else:

@@ -35,10 +35,17 @@ class Data(Config):
     limit_bytes: int | None = Field(None, gt=0)  # read no more text than this
 
 
+def _or_from(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of `model` also take `{from: FOLDER}`, which `build` reads."""
+    start = {"type": "object", "properties": {"from": {"type": "string"}}, "required": ["from"]}
+    schema["anyOf"].append({**start, "additionalProperties": False})
+
+
 class Recipe(Config):
     """Everything a training run is told."""
 
-    model: registered("models", "family") | None = None  # type: ignore[valid-type]  # a family and its sizes
+    # A family and its sizes.
+    model: registered("models", "family") | None = Field(None, json_schema_extra=_or_from)  # type: ignore[valid-type]
     start: str | None = None  # a model folder or hub name to go on from; `model: {from: ...}` says the same
     tokenizer: TokenizerConfig = TokenizerConfig()
     data: Data

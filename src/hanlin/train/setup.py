@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from hanlin import runtime
 from hanlin.checkpoint import Checkpoints
 from hanlin.data.batches import Packed
 from hanlin.data.shards import Shards
-from hanlin.models.contract import ModelConfig
+from hanlin.errors import ConfigError, problem
 from hanlin.report import Report
 from hanlin.text.tokenizer import Tokenizer
 from hanlin.train import budget, folder
@@ -18,7 +17,7 @@ from hanlin.train.job import Examine, Job
 from hanlin.train.model import model
 from hanlin.train.recipe import Recipe
 
-EXAMINATIONS = 10  # how often a run is scored and saved when the plan does not say
+EXAMINATIONS = 10  # how often a run of known length is scored and saved when the plan does not say
 
 
 def job(
@@ -31,6 +30,9 @@ def job(
 ) -> Job:
     """Return the job of a run's folder, its plan resolved; what an earlier start resolved stays so."""
     plan = recipe.plan
+    if plan.patience is not None and examine is None:
+        do = "raise data.valid_fraction, or name data.valid"
+        raise ConfigError(problem("plan.patience", f"{plan.patience}", "needs held-out text to judge by", do=do))
     machine = runtime.start(device=plan.device, precision=plan.precision, threads=plan.threads, seed=plan.seed)
     fresh = model(recipe, tokenizer).to(machine.device)
     pad = tokenizer.special.pad or 0
@@ -48,25 +50,19 @@ def job(
     )
     known = folder.resolved(place)
     if known is None:
-        known = _resolve(recipe, _steps(made, shards.total), fresh.config)
+        known = _resolve(recipe, made)
         folder.keep(place, known)
     return replace(made, plan=known.plan, belongs=folder.fingerprint(known, shards.manifest.hash))
 
 
-def _steps(made: Job, tokens: int) -> int:
-    """Return the steps that the plan asks for, in whichever way it does."""
-    plan = made.plan
-    if plan.steps is not None:
-        return plan.steps
-    if plan.epochs is not None:
-        return max(1, math.ceil(plan.epochs * tokens / (plan.rows_a_step * plan.context)))
-    assert plan.minutes is not None, "a plan has one of the three"
-    return budget.steps_for(made, plan.minutes, examinations=EXAMINATIONS)
-
-
-def _resolve(recipe: Recipe, steps: int, config: ModelConfig) -> Recipe:
-    """Return the recipe with every number filled in."""
-    every = recipe.plan.evaluate_every or max(1, steps // EXAMINATIONS)
+def _resolve(recipe: Recipe, made: Job) -> Recipe:
+    """Return the recipe with every number filled in, minutes measured and epochs counted."""
+    plan = recipe.plan
+    if plan.minutes is not None:
+        steps, every = budget.forecast(made, plan.minutes)
+    else:
+        steps = plan.steps or max(1, round((plan.epochs or 0) * made.source.steps_per_epoch))
+        every = plan.evaluate_every or max(1, steps // EXAMINATIONS)
     filled = {"steps": steps, "epochs": None, "minutes": None, "evaluate_every": every}
-    plan = recipe.plan.model_copy(update={**filled, "save_every": recipe.plan.save_every or every})
-    return recipe.model_copy(update={"plan": plan, "model": None if recipe.start else config})
+    known = plan.model_copy(update={**filled, "save_every": plan.save_every or every})
+    return recipe.model_copy(update={"plan": known, "model": None if recipe.start else made.model.config})

@@ -61,7 +61,7 @@ class Learner:
     def gradients(self, batch: Batch[Any], step: int) -> dict[str, float]:
         """Leave the step's gradient in the model's parameters and return the loss, with its parts when several."""
         self.work.train()
-        size = batch.rows // self.plan.accumulate
+        size = max(1, batch.rows // self.plan.accumulate)
         portions = [take(batch, slice(at, at + size)) for at in range(0, batch.rows, size)]
         counts = [sum(each) for each in zip(*(self.objective.counts(portion) for portion in portions))]
         sums: dict[str, float] = {}

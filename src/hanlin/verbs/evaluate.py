@@ -72,6 +72,7 @@ def _held_out(folder: Path, tokenizer: Tokenizer) -> Documents:
     """Return the held-out shards of the run that made the folder."""
     from hanlin.data import manifest, shards
     from hanlin.errors import DataError, problem
+    from hanlin.text.tokenizer import Tokenizer
     from hanlin.train import folder as folders
 
     recipe = folders.resolved(folder)
@@ -81,4 +82,7 @@ def _held_out(folder: Path, tokenizer: Tokenizer) -> Documents:
     found = next((each for each in places if manifest.exists(each)), None)
     if found is None or "valid" not in manifest.read(found).splits:
         raise DataError(problem(str(folder), "nothing was held out from this run", do="name a file: --data"))
+    if Tokenizer.load(found).hash != tokenizer.hash:
+        given = "prepared again since, with another tokenizer"
+        raise DataError(problem(str(found), given, do="name a file of text: --data"))
     return shards.open(found, "valid", vocab=tokenizer.vocab)

@@ -46,7 +46,7 @@ def run(config: Config) -> None:
     given = {name: getattr(config, name) for name in type(config).model_fields if name not in own}
     chosen = {name: value for name, value in given.items() if value is not None}
     parse(Sampling, chosen, "generate")  # before the model is opened: a bad option is an answer at once
-    prompt = sys.stdin.read() if config.prompt == "-" else config.prompt
+    prompt = _standard_input() if config.prompt == "-" else config.prompt
     model = api.load(config.model, precision=config.precision)
     sampling = model.sampling([prompt], chosen)
     if config.json_ or config.n > 1:
@@ -62,3 +62,13 @@ def run(config: Config) -> None:
     for piece in model.generate(prompt, stream=True, **chosen):
         click.echo(piece, nl=False)
     click.echo()
+
+
+def _standard_input() -> str:
+    """Return what is piped in; DataError unless it is UTF-8."""
+    from hanlin.errors import DataError, problem
+
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise DataError(problem("standard input", f"not UTF-8 at byte {error.start}", "text in UTF-8")) from None

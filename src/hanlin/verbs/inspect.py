@@ -44,6 +44,7 @@ def _lines(config: Config) -> list[str]:
     from hanlin.data import manifest
     from hanlin.errors import ConfigError, problem
     from hanlin.train import recipe as recipes
+    from hanlin.train.model import foreseen
 
     if config.schema_:
         return [json.dumps(recipes.Recipe.model_json_schema(), indent=2, ensure_ascii=False)]
@@ -55,8 +56,9 @@ def _lines(config: Config) -> list[str]:
     if path.is_dir():
         return _model(bundle.read_config(path))
     recipe = recipes.load(config.thing, config.overrides)
-    lines = write_yaml(recipes.plain(recipe)).splitlines()
-    return lines if recipe.model is None else [*lines, "", *_model(recipe.model)]
+    planned = foreseen(recipe)
+    sizes = f"with a vocab of {planned.vocab:,} and a context of {planned.context:,}:"
+    return [*write_yaml(recipes.plain(recipe)).splitlines(), "", sizes, *_model(planned)]
 
 
 def _model(config: ModelConfig) -> list[str]:
@@ -71,7 +73,7 @@ def _model(config: ModelConfig) -> list[str]:
     multiplied = total - lookups + (config.vocab * config.dim if tied else 0)
     millions = 6 * multiplied / 1e6
     return [
-        f"parameters          {total:>15,}   of them looked up, not multiplied: {lookups:,}",
+        f"parameters          {total:>15,}   of them only looked up: {total - multiplied:,}",
         f"memory, bf16        {total * 2 / 1e6:>15,.1f} MB to use",
         f"memory, training    {total * 18 / 1e6:>15,.1f} MB of state: bf16 twin, fp32 weights, gradients, two moments",
         f"FLOPs a token       {millions:>15,.1f} million to train, {millions / 3:,.1f} million to read",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help
     from hanlin.data.manifest import Manifest
     from hanlin.data.shards import Entry, Shards
     from hanlin.report import Report
+    from hanlin.text.tokenizer import Config as Wanted
     from hanlin.text.tokenizer import Tokenizer
     from hanlin.train.recipe import Recipe
 
@@ -54,14 +55,20 @@ def prepare(config: Config) -> Manifest:
     """Make the folder: shards, tokenizer and report; nothing is left of it when anything fails."""
     from hanlin.data import shards
     from hanlin.data.documents import Tally
+    from hanlin.text.tokenizer import build
 
+    wanted = _wanted(config)  # before the corpus is read: a bad option is an answer at once
+    ready = build(wanted, ()) if wanted.folder else None
     tally = Tally()
     with ExitStack() as stack:
         spool = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+        names = set[str]()
         for name, document in _documents(config, tally):
+            names.add(name)
             row = {"split": name, "text": document.text, "source": document.source}
             spool.write(json.dumps(row, ensure_ascii=False) + "\n")
-        tokenizer = _tokenizer(config, spool)
+        _require_train(names, config.source)
+        tokenizer = build(wanted, _texts(spool)) if ready is None else ready
         return shards.write(
             config.output,
             _entries(spool, tokenizer),
@@ -78,7 +85,9 @@ def material(recipe: Recipe, own: Path, report: Report) -> tuple[Tokenizer, Shar
     from hanlin.text.tokenizer import Tokenizer
 
     folder = Path(recipe.data.train)
-    if not manifest.exists(folder):
+    if manifest.exists(folder):
+        _use_shards(recipe, folder, report)
+    else:
         folder = own
     if not manifest.exists(folder):
         report.say(f"preparing {recipe.data.train}")
@@ -86,12 +95,27 @@ def material(recipe: Recipe, own: Path, report: Report) -> tuple[Tokenizer, Shar
             report.say(line)
     tokenizer = Tokenizer.load(folder)
     held = manifest.read(folder).splits.get("valid")
-    valid = shards.open(folder, "valid", vocab=tokenizer.vocab) if held and held.documents else None
+    scored = held is not None and held.tokens > held.documents  # a document's first token is not scored
+    valid = shards.open(folder, "valid", vocab=tokenizer.vocab) if scored else None
+    if valid is None:
+        report.say("no text is held out: the run is not examined on its way")
     return tokenizer, shards.open(folder, "train", vocab=tokenizer.vocab), valid
+
+
+def _use_shards(recipe: Recipe, folder: Path, report: Report) -> None:
+    """Say that shards bring their own tokenizer and held-out part; ConfigError where the recipe names another."""
+    from hanlin.errors import ConfigError, problem
+
+    if recipe.data.valid is not None:
+        given = f"'{recipe.data.valid}' beside {folder}, which is tokenized already"
+        raise ConfigError(problem("data.valid", given, do="leave it out, or use it with hanlin prepare --valid"))
+    report.say(f"{folder} is tokenized already: its own tokenizer and held-out part are used")
 
 
 def _for(recipe: Recipe, output: Path) -> Config:
     """Return what `hanlin prepare` would be told for a recipe."""
+    from hanlin import hub
+
     data, wanted = recipe.data, recipe.tokenizer
     return Config(
         source=data.train,
@@ -100,7 +124,7 @@ def _for(recipe: Recipe, output: Path) -> Config:
         valid_fraction=data.valid_fraction,
         kind=wanted.kind,
         vocab=wanted.vocab,
-        tokenizer=recipe.start or wanted.folder,
+        tokenizer=str(hub.fetch(recipe.start).folder) if recipe.start else wanted.folder,
         field=data.field,
         limit_bytes=data.limit_bytes,
         seed=recipe.plan.seed,
@@ -138,18 +162,26 @@ def _documents(config: Config, tally: Tally) -> Iterator[tuple[str, Document]]:
         yield name, document
 
 
-def _tokenizer(config: Config, spool: IO[str]) -> Tokenizer:
-    """Return the tokenizer asked for, trained on the training split alone where it is to be trained."""
+def _wanted(config: Config) -> Wanted:
+    """Return what is asked of the tokenizer, checked."""
     from hanlin.config import parse
     from hanlin.text import tokenizer
 
-    wanted: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab}
-    chosen = parse(tokenizer.Config, {"from": config.tokenizer} if config.tokenizer else wanted, "tokenizer")
-    return tokenizer.build(chosen, _texts(spool))
+    made: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab}
+    return parse(tokenizer.Config, {"from": config.tokenizer} if config.tokenizer else made, "tokenizer")
+
+
+def _require_train(names: set[str], source: str) -> None:
+    """Refuse a corpus of which nothing is left to learn from."""
+    from hanlin.errors import DataError, problem
+
+    if "train" not in names:
+        do = "use more text, or a smaller valid_fraction"
+        raise DataError(problem(source, "nothing is left to learn from: every document is held out", do=do))
 
 
 def _texts(spool: IO[str]) -> Iterator[str]:
-    """Yield the training texts of the spool, TOKENIZER_BYTES of them."""
+    """Yield the texts of the training split alone, TOKENIZER_BYTES of them."""
     left = TOKENIZER_BYTES
     for row in _rows(spool):
         if row["split"] == "train" and left > 0:

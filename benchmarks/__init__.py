@@ -1,0 +1,1 @@
+"""Tables for docs/numbers.md; one command each."""

@@ -1,0 +1,77 @@
+"""Model folders for tests: made, damaged, and refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from hanlin import bundle
+from hanlin.errors import HanlinError, RunError
+from hanlin.models import gpt2, llama
+from hanlin.text.tokenizer import byte_level
+
+LLAMA = llama.Config(vocab=300, dim=16, layers=2, heads=4, kv_heads=2, head_dim=6, hidden=24, context=32)
+GPT2 = gpt2.Config(vocab=300, dim=16, layers=2, heads=4, context=32)
+UNTIED = GPT2.model_copy(update={"tied": False})
+SHARD = 6_000  # bytes; gives some five shards
+
+
+def build(config=LLAMA, seed=0):
+    """Return a model with every parameter random."""
+    model = config.build(seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for each in model.parameters():
+            each.copy_(torch.randn(each.shape, generator=generator))
+    return model
+
+
+def write(folder, seed=0, config=LLAMA, **options):
+    """Write a model folder and return its model."""
+    model = build(config, seed)
+    bundle.write(folder, model, byte_level(), **options)
+    return model
+
+
+def unsigned(folder):
+    """Make the folder anyone's: without hanlin.json and its hashes."""
+    (folder / "hanlin.json").unlink()
+    return folder
+
+
+def same(one, two):
+    """Return whether two models have the same weights, bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def change(path, **keys):
+    """Change keys of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+
+
+def problems(folder):
+    """Return the lines with which a folder is refused."""
+    with pytest.raises(HanlinError) as caught:
+        bundle.read(folder)
+    assert not isinstance(caught.value, RunError)
+    return caught.value.problems
+
+
+@contextmanager
+def in_time(seconds):
+    """Fail, instead of waiting for ever, where a pipe is opened or a hostile file is chewed on."""
+
+    def ring(*_):
+        raise AssertionError("waits for ever")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
