@@ -27,6 +27,7 @@ scores: $(VENV)/dev.stamp ## trained scores on real data (HANLIN_DATA)
 
 bench: $(VENV)/dev.stamp ## speed tables
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.writing
 
 clean: ## forget the environment
 	rm -rf $(VENV)

@@ -1,11 +1,10 @@
-"""How fast the parts are: attention in training, the loss, a training step, decoding beside transformers.
+"""How fast the parts of training are: attention, the loss, a whole step.
 
 python -m benchmarks.speed
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -14,10 +13,7 @@ from torch.nn import functional as F
 from benchmarks.table import heading, in_turn, ratio, rows, spread
 from hanlin import runtime
 from hanlin.batch import Batch
-from hanlin.generate import decode
-from hanlin.generate.sampling import Sampling
 from hanlin.models import llama
-from hanlin.models.weights import to_theirs
 from hanlin.nn.attention import spelled_out
 from hanlin.objectives import next_token
 from hanlin.objectives.cross_entropy import total_nats
@@ -84,43 +80,15 @@ def steps() -> list[list[str]]:
     return lines
 
 
-def writing() -> list[list[str]]:
-    """Return greedy decoding of 64 tokens after 64, fp32, beside transformers' generate on the same weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = llama.Config(vocab=8192, dim=256, layers=8, heads=8, hidden=704, tied=True, context=256)
-    ours = config.build().eval()
-    theirs = LlamaForCausalLM(LlamaConfig(**config.to_hf(), bos_token_id=0, eos_token_id=None)).eval()
-    theirs.load_state_dict(to_theirs(ours), strict=False)
-    lines = []
-    for size in (1, 16):
-        prompts = torch.randint(3, config.vocab, (size, 64))
-        sampling = Sampling(temperature=0, limit=64)
-
-        def own(prompts=prompts, sampling=sampling) -> object:
-            return decode.answers(ours, prompts.tolist(), sampling, stop_ids=frozenset(), tokenizer=None)
-
-        def peer(prompts=prompts) -> object:
-            mask = torch.ones_like(prompts)
-            return theirs.generate(prompts, attention_mask=mask, max_new_tokens=64, do_sample=False, pad_token_id=0)
-
-        mine, other = in_turn([own, peer], rounds=5)
-        lines.append([size, spread(mine), spread(other), ratio(other, mine)])
-    return lines
-
-
 def main() -> None:
     """Print the tables."""
-    warnings.simplefilter("ignore")  # transformers' advice on its own options
-    print(heading("Speed of the parts", "python -m benchmarks.speed"))
+    print(heading("Speed of the parts of training", "python -m benchmarks.speed"))
     print("Attention, forward and backward, bf16\n")
     print(rows(["rows x heads x tokens x size", "torch fused", "spelled out", "ratio"], attention()))
     print("\nLoss over 2,048 tokens, forward and backward, bf16\n")
     print(rows(["vocab", "tokens a chunk", "logits, fp32", "time"], loss()))
     print("\nA training step, 4 layers of 128, 2,048 tokens\n")
     print(rows(["compute", "optimizer", "time", "tokens/s", "against fp32"], steps()))
-    print("\nGreedy decoding, 64 tokens after 64, 8 layers of 256, fp32\n")
-    print(rows(["rows", "hanlin", "transformers", "ratio"], writing()))
 
 
 if __name__ == "__main__":
