@@ -104,7 +104,7 @@ def test_a_frozen_head_stays_and_lets_the_gradient_through():
 
 
 def test_logits_exist_a_chunk_at_a_time(monkeypatch):
-    """All logits made at once: gigabytes for a long batch and a large vocabulary."""
+    """All logits made at once, gigabytes for a long batch and a large vocabulary; or logits that no target asks for."""
     model = build(True)
     sizes = []
     plain = model.logits
@@ -112,7 +112,11 @@ def test_logits_exist_a_chunk_at_a_time(monkeypatch):
     hidden, targets = examples(0)
     total_nats(model, hidden, targets, chunk=5)
     assert sizes == [5, 5, 5, 5, 1]
+    sizes.clear()
+    total_nats(model, *examples(8), chunk=5)
+    assert sizes == [5, 5, 3]
     monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 4 * VOCAB * 70)
+    monkeypatch.setattr(cross_entropy, "FEWEST", 1)
     sizes.clear()
     total_nats(model, *examples(0, rows=10, length=20))
     assert sizes == [70, 70, 60]

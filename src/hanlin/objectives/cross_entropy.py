@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from hanlin.batch import IGNORE
 from hanlin.models.contract import Model
 
-CHUNK_BYTES = 16_000_000  # logits of one chunk in fp32; twice this falls out of the cache (docs/numbers.md)
+CHUNK_BYTES = 8_000_000  # logits of one chunk in fp32; four times this takes 1.8 times as long (docs/numbers.md)
+FEWEST = 256  # tokens a chunk: with fewer, adding up the gradient of a large output matrix costs more than it saves
 
 
 def total_nats(model: Model[Any], hidden: Tensor, targets: Tensor, *, chunk: int | None = None) -> Tensor:
@@ -30,7 +31,7 @@ def total_nats(model: Model[Any], hidden: Tensor, targets: Tensor, *, chunk: int
     keep = wanted != IGNORE
     if not bool(keep.all()):
         flat, wanted = flat[keep], wanted[keep]
-    size = chunk or max(64, CHUNK_BYTES // (4 * model.config.vocab))
+    size = chunk or max(FEWEST, CHUNK_BYTES // (4 * model.config.vocab))
     if not torch.is_grad_enabled():
         parts = [_nats(model, rows, answers) for rows, answers in zip(flat.split(size), wanted.split(size))]
         return torch.stack(parts).sum() if parts else flat.new_zeros((), dtype=torch.float32)
