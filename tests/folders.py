@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -59,6 +61,21 @@ def problems(folder):
         bundle.read(folder)
     assert not isinstance(caught.value, RunError)
     return caught.value.problems
+
+
+FEED = "import os, sys, time; time.sleep(2); os.open(sys.argv[1], os.O_WRONLY | os.O_NONBLOCK)"
+
+
+@contextmanager
+def fed(pipe):
+    """Fail where the pipe is opened inside; another process ends that wait, which may stop every thread of this one."""
+    feeder = subprocess.Popen([sys.executable, "-c", FEED, str(pipe)], stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        feeder.kill()  # too late where it has fed someone
+        waited = feeder.wait() == 0
+    assert not waited, "waits for ever"
 
 
 @contextmanager

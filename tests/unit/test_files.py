@@ -162,6 +162,7 @@ class TestFilling:
                     allowed = [NEW]
                 except RunError:
                     allowed = [before, NEW]
+            assert not old or (here / "x" / "a").exists()  # after an error at once, after a kill by sweep
             files.sweep(here)
             assert tree(here) in allowed
             if breaks.count < at:

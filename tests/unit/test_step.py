@@ -50,8 +50,23 @@ class Spoiled(Plain):
         first, second = super().__call__(model, batch)
         weight = model.embed.weight
         root = (weight - weight.detach()).square().sum().sqrt()  # its value is 0, its gradient NaN
-        extra = {"gradient": root, "loss": weight.sum() * math.nan, "infinite": weight.sum() * math.inf}[self.kind]
-        return (replace(first, total=first.total + extra), second)
+        extra = {
+            "gradient": root,
+            "value": math.nan,
+            "both": weight.sum() * math.nan,
+            "infinite": weight.sum() * math.inf,
+        }
+        return (replace(first, total=first.total + extra[self.kind]), second)
+
+
+class Slope(Objective):
+    """A gradient that is the sum of the tokens, in every weight of the embedding."""
+
+    def counts(self, batch):
+        return (batch.rows,)
+
+    def __call__(self, model, batch):
+        return (Part(name="slope", total=model.embed.weight.sum() * float(batch.tokens.sum()), count=batch.rows),)
 
 
 class Descent(OptimizerConfig):
@@ -76,7 +91,7 @@ def batch(rows=6, length=9, seed=0):
 
 def learner(config=LLAMA, *, objective=None, optimizer=None, seed=0, dtype=torch.float32, model=None, **plan):
     model = model or config.build(seed=1)
-    chosen = Plan(steps=10, rows=6, **{"clip": None, **plan})
+    chosen = Plan(steps=10, **{"rows": 6, "clip": None, **plan})
     runtime = Runtime(device=torch.device("cpu"), dtype=dtype, threads=1, seed=seed)
     return Learner(
         model, (optimizer or Descent(rate=1.0)).build(model), objective or next_token.Config(), chosen, runtime
@@ -186,7 +201,7 @@ class TestNotFinite:
     """NaN and infinity."""
 
     @pytest.mark.parametrize("clip", [None, 1.0])
-    @pytest.mark.parametrize("kind", ["gradient", "loss", "infinite"])
+    @pytest.mark.parametrize("kind", ["gradient", "value", "both", "infinite"])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_changes_nothing_and_is_told(self, dtype, kind, clip):
         """One bad batch that turns all weights, or the optimizer's moments, into NaN for ever."""
@@ -232,8 +247,13 @@ class TestTwin:
         _, slope = gradients(learner(), batch())
         torch.testing.assert_close(weights(it) - before, -50e-5 * slope, atol=5e-6, rtol=0.05)
 
-    def test_gradients_are_near_fp32_and_summed_in_it(self):
-        """Portions added up in bf16, each rounding away part of the one before."""
+    def test_gradients_are_summed_in_fp32(self):
+        """Portions added up in bf16, where 64 + 1/8 is 64."""
+        it = learner(dtype=torch.bfloat16, objective=Slope(), rows=8, accumulate=8)
+        it.gradients(Batch(tokens=torch.tensor([[512]] + [[1]] * 7)), 0)
+        assert (it.model.embed.weight.grad == 64 + 7 / 8).all()
+
+    def test_gradients_are_near_those_of_fp32(self):
         _, exact = gradients(learner(), batch())
         for accumulate in (1, 6):
             _, found = gradients(learner(dtype=torch.bfloat16, accumulate=accumulate), batch())

@@ -11,7 +11,8 @@ from hanlin.models.contract import Model
 from hanlin.train.job import Job
 from hanlin.train.step import Learner
 
-WARM, TIMED = 2, 5  # steps before the clock starts (allocators, thread pools), and steps timed
+WARM = 3  # steps before the clock starts: allocators, thread pools
+FEWEST, LONGEST_S, PART = 3, 5.0, 0.02  # steps timed: three, then on for 2 % of the budget, at most five seconds
 SHARE = 0.1  # of the time, at most, that examinations take where the plan does not say how often
 MOST = 10  # examinations, where the plan does not say how often
 
@@ -22,7 +23,7 @@ def forecast(job: Job, minutes: float) -> tuple[int, int]:
     Everything is measured on copies; the job's model is left as it was.
     """
     seconds = minutes * 60
-    a_step, model = _seconds_a_step(job)
+    a_step, model = _seconds_a_step(job, min(LONGEST_S, PART * seconds))
     a_look = _seconds_a_look(job, model)
     if job.plan.evaluate_every is not None:
         every = job.plan.evaluate_every
@@ -32,12 +33,13 @@ def forecast(job: Job, minutes: float) -> tuple[int, int]:
     return steps, -(-steps // looks)
 
 
-def _seconds_a_step(job: Job) -> tuple[float, Model[Any]]:
-    """Return the median time of a step, and the copy that took it."""
+def _seconds_a_step(job: Job, window_s: float) -> tuple[float, Model[Any]]:
+    """Return the median time of a step, timed for about `window_s`, and the copy that took it."""
     model = copy.deepcopy(job.model)
     learner = Learner(model, job.optimizer.build(model), job.objective, job.plan, job.runtime)
-    times = []
-    for step in range(WARM + TIMED):
+    times: list[float] = []
+    while len(times) < WARM + FEWEST or sum(times[WARM:]) < window_s:
+        step = len(times)
         began = time.perf_counter()
         learner.advance(job.source.batch(step), step, 0.0)
         times.append(time.perf_counter() - began)

@@ -90,7 +90,7 @@ def _make_way(data: dict[str, Any], pairs: Sequence[str]) -> dict[str, Any]:
     """Return the recipe without the plan's keys that an override takes the place of: `plan.steps` for minutes."""
     plan = data.get("plan")
     given = {pair.partition("=")[0].removeprefix("plan.") for pair in pairs if pair.startswith("plan.")}
-    rivals = {key for group in (LENGTHS, PORTIONS) if given & {*group} for key in group} - given
+    rivals = {key for group in (LENGTHS, PORTIONS) if given & {*group} for key in group}
     if not isinstance(plan, Mapping) or not rivals:
         return data
     return {**data, "plan": {key: value for key, value in plan.items() if key not in rivals}}
