@@ -23,6 +23,7 @@ from hanlin.config import read_yaml, write_yaml
 from hanlin.data import manifest, shards
 from hanlin.data.batches import Packed
 from hanlin.errors import HanlinError
+from hanlin.models.llama import Llama
 from hanlin.objectives import next_token
 from hanlin.report import Report
 from hanlin.text.tokenizer import Tokenizer
@@ -151,6 +152,16 @@ class TestPrepare:
         out, _ = run(capsys, "prepare", "corpus.jsonl", *words)
         assert "dropped 1: duplicate, such as corpus.jsonl:61" in out
         assert manifest.read(Path("again")) == before
+
+    def test_the_tokenizer_learns_from_the_training_part_alone(self, here, capsys):
+        """Held-out text that the tokenizer has seen, and scores too good."""
+        Path("seen.txt").write_text("abc")
+        Path("unseen.txt").write_text("xyz")
+        run(capsys, "prepare", "seen.txt", "--valid", "unseen.txt", "--kind", "characters", "--output", "own")
+        tokenizer = Tokenizer.load("own")
+        assert all(tokenizer.id(letter) is not None for letter in "abc")
+        assert all(tokenizer.id(letter) is None for letter in "xyz")
+        assert shards.open("own", "train").documents == shards.open("own", "valid").documents == 1
 
 
 class TestEvaluate:
@@ -325,6 +336,14 @@ class TestLength:
         source = Packed(shards.open("data", "train"), rows=4, context=CONTEXT, seed=0)
         assert plan(folder)["steps"] == 3 * source.steps_per_epoch == len(rows(folder))
         assert plan(folder)["epochs"] is None
+
+    def test_epochs_of_a_family_that_does_not_pack(self, here, capsys, monkeypatch):
+        """Documents packed for a family that cannot tell them apart; an epoch that ends before all were seen."""
+        monkeypatch.setattr(Llama, "packs", False)
+        folder = train(capsys, "run2", "data.train=data", "plan.epochs=1")
+        source = Packed(shards.open("data", "train"), rows=4, context=CONTEXT, seed=0, pack=False)
+        assert plan(folder)["steps"] == source.steps_per_epoch == -(-source.cut.rows // 4)
+        assert source.cut.rows == shards.open("data", "train").documents
 
     def test_tokens(self, here, capsys):
         """Rows left at their default beside tokens."""

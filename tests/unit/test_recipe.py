@@ -1,0 +1,254 @@
+"""Recipes: shipped ones load, overrides make way, every contradiction is named at once, and plain data comes back."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from hanlin.config import read_yaml, write_yaml
+from hanlin.errors import ConfigError
+from hanlin.optim import adamw, muon
+from hanlin.optim.schedules import Constant, Cosine
+from hanlin.text.tokenizer import SMALLEST, byte_level
+from hanlin.train import model as models
+from hanlin.train import recipe
+from hanlin.train.recipe import SHIPPED, build, differences, load, plain
+
+SMALL = {
+    "model": {"family": "llama", "dim": 16, "layers": 1, "heads": 2},
+    "data": {"train": "corpus.txt"},
+    "plan": {"minutes": 2, "tokens": 512, "context": 64},
+}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A recipe on disk."""
+    path = tmp_path / "small.yaml"
+    path.write_text(write_yaml(SMALL))
+    return str(path)
+
+
+def problems(call, *given):
+    """Return the lines with which something is refused."""
+    with pytest.raises(ConfigError) as caught:
+        call(*given)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+class TestShipped:
+    """The recipes that come with the package."""
+
+    def test_loads_and_is_commented(self, name):
+        """A shipped recipe that a renamed key has broken, or that explains nothing."""
+        text = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
+        assert text.startswith("# ")
+        assert load(name) == build(read_yaml(text, name))
+
+    def test_its_model_can_be_built(self, name):
+        """Sizes that do not fit together, found after the corpus was read."""
+        chosen = load(name)
+        config = models.foreseen(chosen)
+        sketch = config.sketch()
+        assert sketch.embed.weight.shape == (config.vocab, config.dim)
+        assert config.context >= chosen.plan.context
+
+    def test_says_every_section_that_differs_from_the_defaults(self, name):
+        """A recipe that changes when a default does: what a run needs is spelled out."""
+        told = read_yaml((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"), name)
+        assert {"model", "tokenizer", "data", "optimizer", "schedule", "plan"} <= told.keys()
+
+
+class TestNames:
+    """A shipped name, or a path."""
+
+    def test_a_typo_names_the_nearest(self):
+        """A missing file reported for a misspelt name."""
+        assert "did you mean 'demo'" in problems(load, "demoo")[0]
+        assert "shipped: " in problems(load, "")[0]
+
+    def test_a_path_needs_a_slash_or_an_ending(self, small, tmp_path, monkeypatch):
+        """A file in the current folder that shadows a shipped recipe."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "demo").write_text("nothing of ours")
+        assert load("small.yaml") == load("./small.yaml") == load(small)
+        assert load("demo").model.dim != 16
+
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            (None, "cannot be read: No such file"),
+            (b"\xff\xfe", "not UTF-8 text"),
+            (b"", "empty file"),
+            (b"- a\n- b\n", "a list; a mapping"),
+            (b"plan: {steps: 1\n", "not valid YAML"),
+            (b"plan: 3\ndata: {train: x}\n", "plan: 3"),
+        ],
+    )
+    def test_a_file_that_is_no_recipe(self, tmp_path, content, expected):
+        """A traceback of the YAML parser."""
+        path = tmp_path / "x.yaml"
+        if content is not None:
+            path.write_bytes(content)
+        assert any(expected in line for line in problems(load, str(path)))
+
+    def test_a_folder_is_no_recipe(self, tmp_path):
+        assert "cannot be read: Is a directory" in problems(load, f"{tmp_path}/")[0]
+
+
+class TestMakingWay:
+    """An override takes the place of its rivals."""
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("plan.steps=5", {"steps": 5, "tokens": 512}),
+            ("plan.epochs=1.5", {"epochs": 1.5, "tokens": 512}),
+            ("plan.minutes=3", {"minutes": 3.0, "tokens": 512}),
+            ("plan.rows=3", {"minutes": 2.0, "rows": 3}),
+            ("plan.tokens=128", {"minutes": 2.0, "tokens": 128}),
+        ],
+    )
+    def test_of_steps_epochs_minutes_and_of_rows_tokens(self, small, given, expected):
+        """`plan.steps=5` refused because the recipe says minutes; one that wipes what it does not replace."""
+        chosen = load(small, [given]).plan
+        found = {name: getattr(chosen, name) for name in ("steps", "epochs", "minutes", "rows", "tokens")}
+        assert {name: value for name, value in found.items() if value is not None} == expected
+        assert chosen.context == 64
+
+    def test_two_overrides_do_not_make_way_for_each_other(self, small):
+        """One of two contradicting wishes dropped in silence."""
+        (line,) = problems(load, small, ["plan.steps=5", "plan.minutes=3"])
+        assert "steps and minutes given; exactly one" in line
+
+    def test_two_in_the_file_do_not_either(self, tmp_path):
+        path = tmp_path / "x.yaml"
+        path.write_text(write_yaml({**SMALL, "plan": {"steps": 3, "epochs": 2}}))
+        assert "steps and epochs given" in problems(load, str(path))[0]
+
+    def test_where_there_is_no_plan(self, tmp_path):
+        """A crash in a recipe whose plan comes from the command line alone."""
+        path = tmp_path / "x.yaml"
+        path.write_text(write_yaml({key: SMALL[key] for key in ("model", "data")}))
+        assert load(str(path), ["plan.steps=5"]).plan.steps == 5
+        assert "plan: missing" in problems(load, str(path))[0]
+
+
+class TestContradictions:
+    """What cannot be."""
+
+    def test_all_are_told_at_once(self, small):
+        """One error a run: fix, start again, find the next."""
+        overrides = [
+            "plan.stepz=1",
+            "model.dim=0",
+            "optimizer.name=adamv",
+            "schedule={name: cosin}",
+            "date=1",
+            "output=3",
+        ]
+        found = problems(load, small, overrides)
+        for part in ("plan.stepz", "model.dim", "optimizer.name", "schedule", "date", "output"):
+            assert len([line for line in found if line.startswith(f"{part}:")]) == 1, (part, found)
+        assert len(found) == len(overrides)
+
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ({"model": None}, "give a model"),
+            ({"start": "x"}, "give a model"),
+            ({"model": {"from": "x", "dim": 3}}, "model: "),
+            ({"model": {**SMALL["model"], "context": 32}}, "plan.context 64 is more than model.context 32"),
+            ({"tokenizer": {"vocab": SMALLEST - 1}}, "tokenizer.vocab: 258"),
+            ({"data": {"train": "x", "valid_fraction": 1.0}}, "data.valid_fraction: 1.0"),
+            ({"schedule": {"name": "cosine", "final": 2.0}}, "final: 2.0"),
+            ({"optimizer": {"rate": 1}}, "optimizer: {'rate': 1}; expected a mapping with 'name'"),
+        ],
+    )
+    def test_one_by_one(self, changes, expected):
+        """A contradiction that is found after the corpus was read, or never."""
+        assert any(expected in line for line in problems(build, {**SMALL, **changes}))
+
+
+class TestPlain:
+    """There and back."""
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"model": {"from": "runs/x"}},
+            {"optimizer": {"name": "muon", "rate": 0.1}, "schedule": {"name": "constant"}},
+            {"model": {"family": "gpt2", "dim": 8, "heads": 2, "layers": 1}, "tokenizer": {"from": "folder"}},
+            {"model": {**SMALL["model"], "rope": {"kind": "llama3", "factor": 4.0}}, "tensorboard": True},
+        ],
+    )
+    def test_a_recipe_comes_back_through_yaml(self, changes):
+        """A resolved recipe that is another one, or none, when it is read again."""
+        chosen = build({**SMALL, **changes})
+        again = build(read_yaml(write_yaml(plain(chosen)), "again"))
+        assert again == chosen
+        assert plain(again) == plain(chosen)
+
+    def test_defaults(self):
+        """A default that changes without anybody deciding it."""
+        chosen = build(SMALL)
+        assert (chosen.optimizer, chosen.schedule, chosen.start) == (adamw.Config(), Cosine(), None)
+        other = build({**SMALL, "optimizer": {"name": "muon"}, "schedule": {"name": "constant"}})
+        assert (other.optimizer, other.schedule) == (muon.Config(), Constant())
+
+    def test_from_is_a_start(self):
+        assert (build({**SMALL, "model": {"from": "x"}}).start, build({**SMALL, "model": {"from": "x"}}).model) == (
+            "x",
+            None,
+        )
+
+
+class TestDifferences:
+    """What a refusal names."""
+
+    def test_every_value_that_differs_with_its_path(self):
+        """A section said to differ as a whole, a key that only one side has passed over."""
+        ours = {"a": 1, "b": {"c": [1], "d": {"e": None}}, "only": 0}
+        theirs = {"a": 1, "b": {"c": [2], "d": {"e": 3}}, "new": {"x": 1}}
+        expected = ["b.c: [1] -> [2]", "b.d.e: None -> 3", "only: 0 -> None", "new: None -> {'x': 1}"]
+        assert differences(ours, theirs) == expected
+        assert differences(ours, ours) == []
+
+    def test_between_two_recipes(self):
+        one, two = plain(build(SMALL)), plain(build({**SMALL, "plan": {**SMALL["plan"], "seed": 4}}))
+        assert differences(one, two) == ["plan.seed: 0 -> 4"]
+
+
+class TestModel:
+    """The model that a recipe starts from."""
+
+    def test_sizes_left_out_follow_tokenizer_and_plan(self):
+        """A vocab of 32,000 for 259 tokens; a size that was asked for and overruled."""
+        made = models.model(build(SMALL), byte_level())
+        assert (made.config.vocab, made.config.context) == (259, 64)
+        asked = build({**SMALL, "model": {**SMALL["model"], "vocab": 300, "context": 128}})
+        made = models.model(asked, byte_level())
+        assert (made.config.vocab, made.config.context) == (300, 128)
+
+    def test_the_seed_is_the_plans(self):
+        """Fresh weights that no seed changes, or that differ from start to start."""
+        one, same, other = (
+            models.model(build({**SMALL, "plan": {**SMALL["plan"], "seed": seed}}), byte_level()) for seed in (0, 0, 1)
+        )
+        assert one.embed.weight.equal(same.embed.weight)
+        assert not one.embed.weight.equal(other.embed.weight)
+
+    def test_a_vocab_that_is_too_small(self):
+        """An index out of range in the middle of a run."""
+        small = build({**SMALL, "model": {**SMALL["model"], "vocab": 100}})
+        (line,) = problems(models.model, small, byte_level())
+        assert re.match(r"model.vocab: 100 is less than the 259 .*leave it out", line)
+
+    def test_what_is_foreseen_is_what_is_made(self):
+        """Sizes shown before training that training does not use."""
+        chosen = build({**SMALL, "tokenizer": {"kind": "bytes"}})
+        assert models.foreseen(chosen) == models.model(chosen, byte_level()).config
+        assert models.foreseen(build(SMALL)).vocab == recipe.TokenizerConfig().vocab

@@ -1,0 +1,59 @@
+"""How long one waits before anything happens: help is quick, and importing hanlin costs nothing."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hanlin import registry
+
+HEAVY = ("torch", "numpy", "pydantic", "yaml", "tokenizers", "safetensors", "matplotlib", "rich", "pyarrow")
+LOADED = f"import sys; print('loaded', *(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
+HELP = "from hanlin import cli; cli.run(['--help'])"
+RUNS = 5
+
+pytestmark = pytest.mark.multiprocess
+
+
+def loaded(code):
+    """Return the heavy packages that code imports, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{LOADED}"], capture_output=True, text=True, check=True)
+    return set(done.stderr.splitlines()[-1].split()[1:])
+
+
+def seconds(code):
+    """Return how long a process that runs the code takes."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return time.perf_counter() - began
+
+
+def extra(code):
+    """Return the median of how much longer code takes than nothing at all, run in turns on the same machine."""
+    return statistics.median(seconds(code) - seconds("pass") for _ in range(RUNS))
+
+
+@pytest.mark.parametrize("code", [HELP, "import hanlin", "from hanlin import cli; cli.run(['trian'])"])
+def test_nothing_heavy_is_imported(code):
+    """An import at the top of a file that turns every mistyped command into seconds of waiting."""
+    assert loaded(code) == set()
+
+
+@pytest.mark.parametrize("verb", registry.names("verbs"))
+def test_the_help_of_a_verb_does_without_torch(verb):
+    """A verb that opens its whole machinery to say what its options are."""
+    assert "torch" not in loaded(f"from hanlin import cli; cli.run(['{verb}', '--help'])")
+
+
+def test_help_is_there_in_a_quarter_second():
+    """A slow start, beyond what Python itself takes (STYLE, 21)."""
+    assert extra(HELP) <= 0.25
+
+
+def test_import_is_there_at_once():
+    """A package that does work when it is imported."""
+    assert extra("import hanlin") <= 0.1
