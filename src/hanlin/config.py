@@ -206,7 +206,7 @@ def _parse(cls: type[C], data: object, where: str) -> tuple[C | None, list[str]]
         marks = [mark for mark in field.metadata if isinstance(mark, Registered)]
         marks += [mark for arg in get_args(field.annotation) for mark in get_args(arg) if isinstance(mark, Registered)]
         if marks and ready.get(key) is not None and not isinstance(ready[key], BaseModel):
-            section, found = _section(marks[0], ready.pop(key), _join(where, key))
+            section, found = _section(marks[0], ready.pop(key), _join(where, key), field.default)
             problems += found
             ready[key] = section if section is not None else Config.model_construct()
     try:
@@ -220,9 +220,11 @@ def _parse(cls: type[C], data: object, where: str) -> tuple[C | None, list[str]]
         return None, problems  # a check met the stand-in of a section that is wrong
 
 
-def _section(mark: Registered, data: object, where: str) -> tuple[Config | None, list[str]]:
-    """Parse one registered section: `{name: adamw, ...}` into `optim/adamw.py`'s Config."""
+def _section(mark: Registered, data: object, where: str, default: object) -> tuple[Config | None, list[str]]:
+    """Parse one registered section: `{name: adamw, ...}` into optim/adamw.py's Config; unnamed, the default's."""
     known = registry.names(mark.kind)
+    if isinstance(data, Mapping) and isinstance(default, Config):
+        data = {mark.key: registry.name_of(mark.kind, type(default)), **data}
     if not isinstance(data, Mapping) or mark.key not in data:
         return None, [problem(where, f"{data!r}", f"expected a mapping with '{mark.key}', one of: {', '.join(known)}")]
     rest = dict(data)

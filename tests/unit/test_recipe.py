@@ -252,3 +252,11 @@ class TestModel:
         chosen = build({**SMALL, "tokenizer": {"kind": "bytes"}})
         assert models.foreseen(chosen) == models.model(chosen, byte_level()).config
         assert models.foreseen(build(SMALL)).vocab == recipe.TokenizerConfig().vocab
+
+
+def test_a_registered_section_without_its_name_is_the_default_one(tmp_path):
+    """`optimizer.rate=1e-4` on a recipe that names no optimizer, refused for want of a name."""
+    (tmp_path / "r.yaml").write_text("model: {family: llama, dim: 16, heads: 2}\ndata: {train: x}\nplan: {steps: 1}\n")
+    loaded = recipe.load(str(tmp_path / "r.yaml"), ["optimizer.rate=1e-4"])
+    assert recipe.plain(loaded)["optimizer"]["name"] == "adamw"
+    assert loaded.optimizer.rate == 1e-4

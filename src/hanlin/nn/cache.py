@@ -167,7 +167,7 @@ class KeyValueCache(Cache):
         return self.lengths.clone()
 
     def restore(self, saved: Any) -> None:  # noqa: ANN401  # a snapshot
-        """Go back to the saved lengths."""
+        """Go back to the saved lengths; a snapshot ends when the cache is reordered or cut below it and goes on."""
         self.truncate(saved)
 
 

@@ -5,8 +5,8 @@
     W = W (1 - rate decay) - rate U sqrt(max(1, rows / columns))
 
 Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al., arXiv 2502.16982. A step
-turns every direction of a matrix equally far, so directions with small gradients are learned too: on a small budget
-it needs about two thirds of AdamW's steps (docs/numbers.md).
+turns every direction of a matrix equally far, so directions with small gradients are learned too; docs/numbers.md
+has it beside AdamW on a small budget.
 """
 
 from __future__ import annotations

@@ -69,6 +69,6 @@ def _standard_input() -> str:
     from hanlin.errors import DataError, problem
 
     try:
-        return sys.stdin.read()
+        return sys.stdin.read().removesuffix("\n")  # the line end that echo adds is no part of the prompt
     except UnicodeDecodeError as error:
         raise DataError(problem("standard input", f"not UTF-8 at byte {error.start}", "text in UTF-8")) from None
