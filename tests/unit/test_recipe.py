@@ -164,7 +164,7 @@ class TestContradictions:
             ({"tokenizer": {"vocab": SMALLEST - 1}}, "tokenizer.vocab: 258"),
             ({"data": {"train": "x", "valid_fraction": 1.0}}, "data.valid_fraction: 1.0"),
             ({"schedule": {"name": "cosine", "final": 2.0}}, "final: 2.0"),
-            ({"optimizer": {"rate": 1}}, "optimizer: {'rate': 1}; expected a mapping with 'name'"),
+            ({"optimizer": "adamw"}, "optimizer: 'adamw'; expected a mapping with 'name'"),
         ],
     )
     def test_one_by_one(self, changes, expected):
