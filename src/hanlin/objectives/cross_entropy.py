@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from hanlin.batch import IGNORE
 from hanlin.models.contract import Model
 
-CHUNK_BYTES = 8_000_000  # logits of one chunk in fp32; four times this takes 1.8 times as long (docs/numbers.md)
+CHUNK_BYTES = 8_000_000  # logits of one chunk in fp32; four times this takes 1.7 times as long (docs/numbers.md)
 FEWEST = 256  # tokens a chunk: with fewer, adding up the gradient of a large output matrix costs more than it saves
 
 
