@@ -77,7 +77,7 @@ def generate(
     each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
     _check(model, prompts, each, tokenizer)
     rows = [
-        _Row(index, n, one, stop_ids, None if tokenizer is None else _after(prompts[index], tokenizer))
+        Row(index, n, one, stop_ids, None if tokenizer is None else after(prompts[index], tokenizer))
         for index, one in enumerate(each)
         for n in range(one.n)
     ]
@@ -117,7 +117,7 @@ def _join(steps: list[Step]) -> Answer:
     )
 
 
-def _after(prompt: Sequence[int], tokenizer: Tokenizer) -> Stream:
+def after(prompt: Sequence[int], tokenizer: Tokenizer) -> Stream:
     """Return a stream of what follows a prompt: SentencePiece drops a text's first space, but not an answer's."""
     stream = tokenizer.stream()
     for token in prompt[-TAIL:]:
@@ -125,12 +125,13 @@ def _after(prompt: Sequence[int], tokenizer: Tokenizer) -> Stream:
     return stream
 
 
-class _Row:
+class Row:
     """One answer in the making: its tokens go in, its steps come out."""
 
     def __init__(
         self, prompt: int, n: int, sampling: Sampling, stop_ids: frozenset[int], stream: Stream | None
     ) -> None:
+        """Begin the n-th answer to a prompt; without a stream it has no text."""
         self.prompt = prompt
         self.n = n
         self.sampling = sampling
@@ -162,7 +163,7 @@ class _Row:
 class _Batch:
     """The rows in the loop, and what is kept for each of them in the same order."""
 
-    rows: list[_Row]
+    rows: list[Row]
     settings: Settings
     cache: Cache
     history: History | None  # where a choice looks back
@@ -177,7 +178,7 @@ class _Batch:
 
 @torch.inference_mode()
 def _steps(
-    model: Model[Any], prompts: Sequence[Sequence[int]], rows: list[_Row], memory: Memory | None
+    model: Model[Any], prompts: Sequence[Sequence[int]], rows: list[Row], memory: Memory | None
 ) -> Iterator[Step]:
     """Yield the steps of all rows: the loop."""
     for row in rows:
@@ -190,7 +191,7 @@ def _steps(
         batch, logits = _begin(model, prompts, rows, memory)
         for step in itertools.count():
             choice = choose(logits, batch.settings, step, batch.history)
-            yield from _taken(batch.rows, choice)
+            yield from taken(batch.rows, choice)
             if all(row.finish is not None for row in batch.rows):
                 return
             ids = _leave(batch, choice.ids, step + 1)
@@ -200,7 +201,7 @@ def _steps(
 
 
 def _begin(
-    model: Model[Any], prompts: Sequence[Sequence[int]], rows: list[_Row], memory: Memory | None
+    model: Model[Any], prompts: Sequence[Sequence[int]], rows: list[Row], memory: Memory | None
 ) -> tuple[_Batch, Tensor]:
     """Read each prompt once and give every row a copy of what was read; return the logits (B, V) that follow."""
     used = sorted({row.prompt for row in rows})
@@ -241,11 +242,11 @@ def _leave(batch: _Batch, ids: Tensor, drawn: int) -> Tensor:
     return ids[source]
 
 
-def _settings(rows: Sequence[_Row], device: torch.device) -> Settings:
+def _settings(rows: Sequence[Row], device: torch.device) -> Settings:
     return Settings.of([row.sampling for row in rows], [row.n for row in rows], device)
 
 
-def _taken(rows: list[_Row], choice: Choice) -> Iterator[Step]:
+def taken(rows: Sequence[Row], choice: Choice) -> Iterator[Step]:
     """Yield the step of every row that had not finished."""
     ids = choice.ids.tolist()
     if choice.logprobs is None or choice.top_ids is None or choice.top_logprobs is None:

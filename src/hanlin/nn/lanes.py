@@ -1,0 +1,183 @@
+"""Rows of different length in one forward, laid end to end: nothing is computed on padding.
+
+    tokens (1, T)    a │ b │ c │ d d d d d d │ e e e
+    lane             0   1   2   3             5          each lane is a row of a preallocated KeyValueCache
+                     └together┘ └──── alone ────┘
+                      one token    a part of a prompt
+                      each
+
+Projections and MLPs see one long row, so that weights are read once for all lanes; attention goes lane by lane, the
+lanes that write one token each together (the idea of Orca, Yu et al., OSDI 2022: batch what is alike, loop the rest).
+
+Letters: L lanes, H heads, K key-value heads, T new tokens, S slots, h head_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hanlin.batch import Layout
+from hanlin.errors import AbilityError, problem
+from hanlin.nn.cache import Attends, Cache, KeyValueCache
+
+
+class Span(NamedTuple):
+    """Where the tokens of one lane lie in the present forward."""
+
+    lane: int
+    column: int  # of its first token
+    start: int  # tokens that the lane held before
+    stop: int  # tokens that it holds afterwards
+
+
+class Lanes(Cache):
+    """A pool of lanes; before each forward, `coming` says which of them gain how many tokens."""
+
+    def __init__(self, pool: Cache) -> None:
+        """Take over an empty key-value cache; AbilityError for states that do not lie token by token."""
+        if not isinstance(pool, KeyValueCache):
+            raise AbilityError(problem("serving", "a recurrent state", "a decoder with a key-value cache"))
+        self.pool = pool
+        self.held = [0] * len(pool.lengths)  # tokens in each lane
+        self._together = 0
+        self._width = 0  # slots that the lanes written together read
+        self._slots: tuple[Tensor, Tensor]  # lane and slot of what these write
+        self._alone: list[Span] = []
+        self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+
+    @property
+    def lengths(self) -> Tensor:  # type: ignore[override]  # counted on the host, where plans are made
+        """Return (L,) tokens in each lane."""
+        return torch.tensor(self.held)
+
+    def coming(self, together: int, alone: Sequence[tuple[int, int]]) -> None:
+        """Announce the next forward: a token for each of the lanes 0 .. together-1, then (lane, tokens) one by one."""
+        self._together, self._alone, self._masks = together, [], {}
+        lanes = torch.arange(together)
+        self._slots = (lanes, torch.tensor(self.held[:together], dtype=torch.long))
+        column = together
+        for lane, count in alone:
+            self._alone.append(Span(lane, column, self.held[lane], self.held[lane] + count))
+            column += count
+        self._width = max(self.held[:together], default=0) + 1
+
+    def extend(self, length: int, layout: Layout | None) -> Tensor:
+        """Return the positions (1, T) of the announced tokens, and count them in."""
+        expected = self._together + sum(span.stop - span.start for span in self._alone)
+        assert length == expected, f"{expected} tokens were announced, {length} came"
+        assert layout is None, "lanes hold no padding"
+        positions = [self._slots[1], *(torch.arange(span.start, span.stop) for span in self._alone)]
+        for lane in range(self._together):
+            self.held[lane] += 1
+        for span in self._alone:
+            self.held[span.lane] = span.stop
+        assert max(self.held) <= self.pool.capacity, f"a lane holds {self.pool.capacity} tokens"
+        return torch.cat(positions)[None].to(self.pool.lengths.device)
+
+    def layer(self, index: int) -> Attends:
+        """Return the view that writes to and reads from layer `index`."""
+        return _Layer(self, index)
+
+    def attend(self, index: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        """Return (1, H, T, h): every lane's new tokens after what the lane holds."""
+        keys, values = self.pool.keys[index], self.pool.values[index]
+        found = torch.empty_like(q)
+        if self._together:
+            found[:, :, : self._together] = self._attend_together(keys, values, q, k, v, window)
+        for span in self._alone:
+            lane, new = span.lane, slice(span.column, span.column + span.stop - span.start)
+            keys[lane, :, span.start : span.stop] = k[0, :, new]
+            values[lane, :, span.start : span.stop] = v[0, :, new]
+            read = slice(lane, lane + 1)
+            seen = keys[read, :, : span.stop], values[read, :, : span.stop]
+            found[:, :, new] = _attention(q[:, :, new], *seen, self._mask(span, window))
+        return found
+
+    def _attend_together(
+        self, keys: Tensor, values: Tensor, q: Tensor, k: Tensor, v: Tensor, window: int | None
+    ) -> Tensor:
+        """Return (1, H, together, h) for the lanes that gain one token each."""
+        count = self._together
+        keys[self._slots[0], :, self._slots[1]] = k[0, :, :count].transpose(0, 1)
+        values[self._slots[0], :, self._slots[1]] = v[0, :, :count].transpose(0, 1)
+        if (-1, window) not in self._masks:
+            last = self._slots[1][:, None, None, None].to(keys.device)
+            self._masks[-1, window] = _visible(last, self._width, window)
+        queries = q[0, :, :count].transpose(0, 1)[:, :, None]
+        seen = keys[:count, :, : self._width], values[:count, :, : self._width]
+        return _attention(queries, *seen, self._masks[-1, window])[:, :, 0].transpose(0, 1)[None]
+
+    def _mask(self, span: Span, window: int | None) -> Tensor | None:
+        """Return (1, 1, tokens, stop) booleans for one lane's tokens, None where they see everything."""
+        if (span.lane, window) not in self._masks:
+            positions = torch.arange(span.start, span.stop, device=self.pool.lengths.device)[None, None, :, None]
+            self._masks[span.lane, window] = _visible(positions, span.stop, window)
+        return self._masks[span.lane, window]
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Make lane `target` begin with the first `tokens` of lane `source`."""
+        for each in (*self.pool.keys, *self.pool.values):
+            each[target, :, :tokens] = each[source, :, :tokens]
+        self.held[target] = tokens
+
+    def swap(self, one: int, other: int) -> None:
+        """Exchange two lanes."""
+        width = max(self.held[one], self.held[other])
+        for each in (*self.pool.keys, *self.pool.values):
+            kept = each[one, :, :width].clone()
+            each[one, :, :width] = each[other, :, :width]
+            each[other, :, :width] = kept
+        self.held[one], self.held[other] = self.held[other], self.held[one]
+
+    def clear(self, lane: int) -> None:
+        """Forget what a lane holds; its slots will be overwritten."""
+        self.held[lane] = 0
+
+    def reorder(self, rows: Tensor) -> None:
+        """Gather lanes."""
+        self.pool.reorder(rows)
+        self.held = [self.held[row] for row in rows.tolist()]
+
+    def truncate(self, lengths: Tensor) -> None:
+        """Shorten lanes."""
+        self.held = [min(pair) for pair in zip(self.held, lengths.tolist())]
+
+    def snapshot(self) -> Any:  # noqa: ANN401  # opaque
+        """Return the lengths, as KeyValueCache does."""
+        return list(self.held)
+
+    def restore(self, saved: Any) -> None:  # noqa: ANN401  # a snapshot
+        """Go back to saved lengths."""
+        self.held = [min(pair) for pair in zip(self.held, saved)]
+
+
+class _Layer:
+    """One layer of Lanes."""
+
+    def __init__(self, lanes: Lanes, index: int) -> None:
+        self.lanes = lanes
+        self.index = index
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+        """Write k and v, then read; see Attends."""
+        return self.lanes.attend(self.index, q, k, v, window)
+
+
+def _visible(positions: Tensor, width: int, window: int | None) -> Tensor | None:
+    """Return which of `width` slots a query at each of `positions` (…, 1) may read, None for all of them."""
+    slots = torch.arange(width, device=positions.device)
+    visible = slots <= positions
+    if window is not None:
+        visible &= slots > positions - window
+    return None if bool(visible.all()) else visible
+
+
+def _attention(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return (B, H, T, h)."""
+    grouped = q.shape[1] != keys.shape[1]
+    return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=grouped)
