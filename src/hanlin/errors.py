@@ -4,6 +4,7 @@
     ├── ConfigError              a recipe, an option, a config.json
     ├── DataError                a corpus, rows, shards
     ├── TokenizerError           a tokenizer file, or text it cannot take
+    ├── ChatError                a chat template or a conversation
     ├── BundleError              a model folder: missing, unsafe, damaged, unknown
     ├── HubError                 a hub repository that is not there or not whole
     ├── CheckpointError          training state that cannot be used
@@ -40,6 +41,10 @@ class DataError(HanlinError):
 
 class TokenizerError(HanlinError):
     """A tokenizer file cannot be read, or text cannot be encoded by it."""
+
+
+class ChatError(HanlinError):
+    """A chat template, or messages for it, cannot be used."""
 
 
 class BundleError(HanlinError):

@@ -468,6 +468,7 @@ class TestChoices:
         assert [name for name, _ in figures] == ["the model", "xz", "xz, primed"]
         assert float(figures[1][1]) > float(figures[2][1]) > 0
         assert out.count("\n   Return the ") == 1
+        assert re.search(r"^   POST http://127\.0\.0\.1:\d+/v1/completions\n   \d+ tokens: '", out, re.MULTILINE)
         assert "done in" in run(capsys, "demo", "--output", "demo", "--minutes", "0.002")[0]
 
 

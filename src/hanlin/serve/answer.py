@@ -1,0 +1,155 @@
+"""From prompts to an HTTP answer: queued, counted, written, and given up when nobody waits for it.
+
+prompts ─ worker.submit ─> tickets ─ stream.steps ─ Meter ─> Reply.whole ──> one JSON
+                              │                          └─> Reply.events ─> Events
+                              └── cancel: the client left, time is up, the answer is out, anything broke
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hanlin.errors import HanlinError, problem
+from hanlin.serve import guard, protocol, stream
+from hanlin.serve.limits import Limits
+from hanlin.serve.refusal import Refused, refusal
+from hanlin.serve.telemetry import Meter, Telemetry
+from hanlin.serve.worker import Asked, Ticket, Worker
+
+log = logging.getLogger("hanlin.serve")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """Where requests are handed in."""
+
+    worker: Worker
+    limits: Limits
+    telemetry: Telemetry
+
+
+class Work:
+    """One request in the worker's hands."""
+
+    def __init__(self, desk: Desk, reply: stream.Reply, client: str) -> None:
+        """Queue every prompt, or none; Refused where the context has no room, Full where the queue has none."""
+        self.reply = reply
+        self.tickets: list[Ticket] = []
+        limit = protocol.needed(reply.asked, reply.prompts, reply.served.context)
+        try:
+            for prompt in reply.prompts:
+                settings = protocol.sampling(reply.asked, limit)
+                asked = Asked(model=reply.served.name, prompt=tuple(prompt), sampling=settings, client=client)
+                self.tickets.append(desk.worker.submit(asked))
+        except BaseException:
+            self._cancel()
+            raise
+        self.meter = Meter(desk.telemetry, reply.served.name, sum(map(len, reply.prompts)))
+
+    async def steps(self) -> stream.Steps:
+        """Yield what the prompts gain, and count it."""
+        async with aclosing(stream.steps(self.tickets)) as found:
+            async for index, pieces in found:
+                self.meter.wrote(sum(piece.id is not None for piece in pieces))
+                yield index, pieces
+        self.meter.ended = True
+
+    def close(self) -> None:
+        """Give back every place that is still held."""
+        self._cancel()
+        self.meter.close()
+
+    def _cancel(self) -> None:
+        for ticket in self.tickets:
+            ticket.cancel()
+
+
+async def answer(desk: Desk, request: Request, reply: stream.Reply) -> Response:
+    """Return the answer to a request, whole or as events."""
+    work = Work(desk, reply, guard.client(request))
+    if reply.asked.stream:
+        return Events(work, desk)
+    try:
+        async with asyncio.timeout(desk.limits.request_s):
+            data = await while_there(request.receive, reply.whole(work.steps()))
+    except TimeoutError:
+        raise overdue(desk.limits) from None
+    finally:
+        work.close()
+    return Response(data, media_type="application/json")
+
+
+def overdue(limits: Limits) -> Refused:
+    """Return what is said when an answer takes too long."""
+    return Refused(504, problem("server", f"no whole answer after {limits.request_s:g} s"), code="timeout")
+
+
+async def while_there(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; ClientDisconnect, and the work cancelled, as soon as the client has left."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    """Return once the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Events(Response):
+    """A stream of server-sent events, which gives its places back however it ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, work: Work, desk: Desk) -> None:
+        """Keep the work; it is read when the response is sent."""
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self.work = work
+        self.desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events until the last, or until the client leaves."""
+        try:
+            await while_there(receive, self._write(send))
+        finally:
+            self.work.close()
+
+    async def _write(self, send: Send) -> None:
+        """Send the events; where something breaks on the way, that is the last one."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        last = b""
+        try:
+            async with asyncio.timeout(self.desk.limits.request_s):
+                await self._send(send)
+        except TimeoutError:
+            last = stream.failure(overdue(self.desk.limits))
+        except Exception as error:
+            if not isinstance(error, HanlinError):
+                log.exception("a stream failed")
+            last = stream.failure(refusal(error, ready=self.desk.worker.ready))
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _send(self, send: Send) -> None:
+        async with aclosing(self.work.reply.events(self.work.steps())) as events:
+            async for each in events:
+                await send({"type": "http.response.body", "body": each, "more_body": True})

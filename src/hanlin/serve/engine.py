@@ -1,0 +1,182 @@
+"""Carries out a scheduler's plans: one forward a step over every row, whatever its length.
+
+    lanes   0 1 2 3 │ 4 5 │ 6 …          writing rows come first, so that attention takes them together;
+            writing │ read│ free          a row that leaves is replaced by the last one, never by a gap
+
+Letters: B rows that choose a token, T tokens of the step, D dim, V vocab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hanlin.errors import AbilityError, problem
+from hanlin.generate.decode import Row, Step, after, taken
+from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
+from hanlin.models.contract import Decodes, Encodes, Model, require
+from hanlin.nn.lanes import Lanes
+from hanlin.serve.scheduler import Key, Plan
+from hanlin.text.tokenizer import Tokenizer
+
+
+class Engine:
+    """A decoder with places for `slots` rows of at most `length` tokens each."""
+
+    def __init__(
+        self, model: Model[Any], tokenizer: Tokenizer, stop_ids: frozenset[int], *, slots: int, length: int
+    ) -> None:
+        """Reserve the cache; AbilityError for a model that cannot continue text step by step."""
+        if isinstance(model, Encodes):
+            name = type(model).__name__
+            raise AbilityError(problem("serving", f"{name} answers a source", "a decoder, which continues a text"))
+        self.model = model
+        self.tokenizer = tokenizer
+        self.stop_ids = stop_ids
+        self.slots = slots
+        self.length = length
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every row."""
+        self._decoder = require(self.model, Decodes)  # type: ignore[type-abstract]  # mypy: a class as an ability
+        with torch.inference_mode():
+            self._lanes = Lanes(self._decoder.new_cache(self.slots, self.length))
+        self._prompts: dict[Key, Sequence[int]] = {}
+        self._rows: dict[Key, Row] = {}
+        self._order: list[Key] = []  # lane -> row
+        self._writing = 0  # so many of them, from the front, write
+        self._last: list[int] = []  # the token that each writing row feeds next
+        self._settings: Settings | None = None  # of the writing rows, while these stay the same
+        self._history: History | None = None  # a row a lane, from the first time that a penalty asks for it
+
+    def open(self, key: Key, prompt: Sequence[int], sampling: Sampling) -> None:
+        """Make a row known, before the first plan that names it."""
+        self._prompts[key] = prompt
+        stream = after(prompt, self.tokenizer)
+        self._rows[key] = Row(key.job, key.n, sampling, self.stop_ids, stream)
+
+    @torch.inference_mode()
+    def close(self, key: Key) -> None:
+        """Forget a row; an unknown one is no error."""
+        if key in self._order:
+            self._leave(self._order.index(key))
+        self._rows.pop(key, None)
+        self._prompts.pop(key, None)
+
+    @torch.inference_mode()
+    def step(self, plan: Plan) -> list[tuple[Key, Step]]:
+        """Return what every row gained; rows whose step says `finish` are closed."""
+        for source, target, tokens in plan.copies:
+            self._join(target)
+            self._lanes.copy(self._order.index(source), self._order.index(target), tokens)
+        for read in plan.reads:
+            if read.key not in self._order:
+                self._join(read.key)
+        logits = self._forward(plan)
+        if logits is None:
+            return []
+        return self._gain(self._choose(logits))
+
+    def _join(self, key: Key) -> None:
+        """Give a row the first free lane."""
+        self._lanes.clear(len(self._order))
+        self._order.append(key)
+
+    def _forward(self, plan: Plan) -> Tensor | None:
+        """Read and write one step; return the logits (B, V) of the rows that choose now, in the order of lanes."""
+        assert set(plan.writes) == set(self._order[: self._writing]), "every writing row writes"
+        alone = [(self._order.index(read.key), read.stop - read.start) for read in plan.reads]
+        ids = list(self._last)
+        for read in plan.reads:
+            ids += self._prompts[read.key][read.start : read.stop]
+        columns = list(range(self._writing))
+        end = self._writing
+        for read in plan.reads:
+            end += read.stop - read.start
+            if read.last:
+                columns.append(end - 1)
+        self._lanes.coming(self._writing, alone)
+        tokens = torch.tensor([ids], device=self.model.device)
+        hidden = self.model(tokens, cache=self._lanes)[0]
+        for read in plan.reads:
+            if read.last:
+                self._promote(read.key)
+        return self.model.logits(hidden[columns]) if columns else None
+
+    def _promote(self, key: Key) -> None:
+        """Move a row that has read its prompt behind the writing ones."""
+        lane, place = self._order.index(key), self._writing
+        if lane != place:
+            self._lanes.swap(lane, place)
+            self._order[lane], self._order[place] = self._order[place], self._order[lane]
+        self._writing += 1
+        self._last.append(-1)  # chosen next
+        self._settings = None
+        if self._history is not None:
+            self._remember(place)
+
+    def _choose(self, logits: Tensor) -> Choice:
+        """Return the next token of every writing row."""
+        rows = [self._rows[key] for key in self._order[: self._writing]]
+        if self._settings is None:
+            self._settings = Settings.of([row.sampling for row in rows], [row.n for row in rows], logits.device)
+        history = self._looked_at(rows, logits)
+        drawn = torch.tensor([row.drawn for row in rows], device=logits.device)
+        choice = choose(logits, self._settings, drawn, history)
+        if history is not None:
+            history.add(choice.ids)
+        return choice
+
+    def _looked_at(self, rows: list[Row], logits: Tensor) -> History | None:
+        """Return the history (B, V) of the writing rows where any of them looks back."""
+        if not any(row.sampling.penalizes for row in rows):
+            self._history = None
+            return None
+        if self._history is None:
+            self._history = History.of([()] * self.slots, logits.shape[1], logits.device)
+            for lane in range(self._writing):
+                self._remember(lane)
+        return History(seen=self._history.seen[: self._writing], counts=self._history.counts[: self._writing])
+
+    def _remember(self, lane: int) -> None:
+        """Begin the history of one lane with its prompt: a row that looks back has had one since its first token."""
+        assert self._history is not None, "asked for"
+        self._history.seen[lane] = False
+        self._history.counts[lane] = 0
+        self._history.seen[lane, torch.tensor(list(self._prompts[self._order[lane]]))] = True
+
+    def _gain(self, choice: Choice) -> list[tuple[Key, Step]]:
+        """Hand every row its token; close those that have ended."""
+        keys = self._order[: self._writing]
+        steps = list(zip(keys, taken([self._rows[key] for key in keys], choice), strict=True))
+        self._last = choice.ids.tolist()
+        for key, step in steps:
+            if step.finish is not None:
+                self.close(key)
+        return steps
+
+    def _leave(self, lane: int) -> None:
+        """Free a lane: the last writing row takes the place of a writing one, the last of all the hole that is left."""
+        if lane < self._writing:
+            self._writing -= 1
+            self._settings = None
+            self._last[lane] = self._last[-1]
+            self._last.pop()
+            self._move(self._writing, lane)
+            lane = self._writing
+        self._move(len(self._order) - 1, lane)
+        self._order.pop()
+
+    def _move(self, source: int, target: int) -> None:
+        """Put the row of one lane into another."""
+        if source == target:
+            return
+        self._lanes.copy(source, target, self._lanes.held[source])
+        self._order[target] = self._order[source]
+        if self._history is not None:
+            self._history.seen[target] = self._history.seen[source]
+            self._history.counts[target] = self._history.counts[source]

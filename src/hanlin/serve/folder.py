@@ -1,0 +1,116 @@
+"""From a model folder, or a root that holds several, to what is served under which name.
+
+    serve runs/x     ->  "x"                                a folder with a config.json is one model
+    serve runs/      ->  "x", "y", "team/z"                 else every folder below it that has one, two levels down
+
+Names are fixed when the server starts: a request chooses among them and never spells a path. A link that leads out of
+the root is not followed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hanlin import bundle, hub
+from hanlin.config import Config as Frozen
+from hanlin.errors import BundleError, ConfigError, problem
+from hanlin.models.contract import Decodes, Model, require
+from hanlin.runtime import Runtime
+from hanlin.serve.engine import Engine
+from hanlin.serve.scheduler import Scheduler
+from hanlin.serve.worker import Line, Served
+from hanlin.text.chat import Chat
+
+CONTEXT = 4096  # tokens a request may take, where nothing is said and the model allows more: memory is reserved for it
+LEVELS = 2
+
+
+class Sizes(Frozen):
+    """What is reserved for each model, and how a step is cut."""
+
+    slots: int = 32  # answers written at the same time
+    chunk: int = 256  # prompt tokens read in one step
+    queue: int = 64  # requests of one client that may wait
+    context: int | None = None  # tokens of prompt and answer; None: the model's, up to CONTEXT
+
+
+def lines(path: str, sizes: Sizes, place: Runtime) -> list[Line]:
+    """Open everything that `path` names; HanlinError says why a folder cannot be served."""
+    return [_line(name, folder, sizes, place) for name, folder in named(path).items()]
+
+
+def named(path: str) -> dict[str, Path]:
+    """Return name -> folder of the models at a path: a folder, a root of folders, or a hub name."""
+    root = Path(path)
+    if not root.is_dir() or (root / "config.json").is_file():
+        folder = hub.fetch(path).folder
+        return {(path if not root.is_dir() else root.resolve().name): folder}
+    found = {folder.relative_to(root).as_posix(): folder for folder in _below(root, root.resolve(), LEVELS)}
+    if not found:
+        raise BundleError(problem(path, "no config.json, here or below", "a model folder, or a folder of them"))
+    return found
+
+
+def _below(folder: Path, inside: Path, levels: int) -> Iterator[Path]:
+    """Yield the model folders under a folder, in order of names; nothing outside `inside`."""
+    for each in sorted(folder.iterdir()):
+        if each.name.startswith(".") or not each.is_dir() or not each.resolve().is_relative_to(inside):
+            continue
+        if (each / "config.json").is_file():
+            yield each
+        elif levels > 1:
+            yield from _below(each, inside, levels - 1)
+
+
+def _line(name: str, folder: Path, sizes: Sizes, place: Runtime) -> Line:
+    """Open one model."""
+    opened = bundle.read(folder, dtype=place.dtype, device=str(place.device))
+    most = opened.model.config.context
+    context = sizes.context or min(CONTEXT, most)
+    if context > most:
+        raise ConfigError(problem("context", f"{context}", f"{name} reads {most} tokens at most"))
+    _forecast(name, opened.model, sizes.slots, context)
+    served = Served(
+        name=name,
+        created=int(time.time()),
+        tokenizer=opened.tokenizer,
+        chat=Chat.read(folder, opened.tokenizer),
+        context=context,
+        vocab=opened.model.config.vocab,
+        fingerprint=_fingerprint(opened),
+    )
+    return Line(
+        served=served,
+        engine=Engine(opened.model, opened.tokenizer, opened.stop_ids, slots=sizes.slots, length=context),
+        scheduler=Scheduler(slots=sizes.slots, chunk=sizes.chunk, queue=sizes.queue),
+    )
+
+
+def _fingerprint(opened: bundle.Bundle) -> str | None:
+    """Return what changes when the weights do: the beginning of their hash, where hanlin.json has it."""
+    hashes = opened.card.get("files", {})
+    weights = sorted(value for name, value in hashes.items() if name.endswith(".safetensors"))
+    return f"fp_{weights[0][:12]}" if weights else None
+
+
+def _forecast(name: str, model: Model[Any], slots: int, context: int) -> None:
+    """Raise ConfigError where the cache would take more memory than there is."""
+    free = _available_bytes()
+    decoder = require(model, Decodes)  # type: ignore[type-abstract]  # mypy: a class as an ability
+    one = decoder.new_cache(1, 1)
+    needed = slots * context * sum(each.nbytes for each in (*getattr(one, "keys", ()), *getattr(one, "values", ())))
+    if free is not None and model.device.type == "cpu" and needed > free:
+        given = f"{slots} slots of {context} tokens need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
+        raise ConfigError(problem(name, given, do="lower --slots or --context"))
+
+
+def _available_bytes() -> int | None:
+    """Return the memory that is free for a program, None where the system does not say."""
+    try:
+        rows = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(row.split()[1]) * 1024 for row in rows if row.startswith("MemAvailable:")), None)

@@ -1,0 +1,121 @@
+"""Serve models over HTTP, as OpenAI's clients speak it, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from hanlin.config import Config as Frozen
+
+if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help is quick
+    from hanlin.serve.api import Api
+
+POSITIONAL = ("models",)
+KEY = "HANLIN_API_KEY"  # of the environment
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+
+
+class Config(Frozen):
+    """What `hanlin serve` is told."""
+
+    models: str = Field(description="A model folder, a folder of model folders, or a hub name.")
+    host: str = Field("127.0.0.1", description="The address to listen at; others than this machine's own reach it.")
+    port: int = Field(8000, ge=0, le=65535, description="The port; 0 finds a free one.")
+    key_file: str | None = Field(None, description=f"A file of keys, `name: key` a line; {KEY} is read without it.")
+    origin: tuple[str, ...] = Field((), description="A web page's origin that may call; may be given several times.")
+    slots: int = Field(32, ge=1, le=1024, description="Answers written at the same time.")
+    context: int | None = Field(None, gt=1, description="Tokens of a prompt and its answer; the model's, up to 4096.")
+    chunk: int = Field(256, ge=1, description="Prompt tokens read in one step.")
+    queue: int = Field(64, ge=1, description="Requests of one client that may wait.")
+    request_s: float = Field(600.0, gt=0, description="Seconds that an answer may take.")
+    drain_s: float = Field(30.0, ge=0, description="Seconds that running answers have when the server stops.")
+    precision: str = Field("fp32", description="Number type to compute in: fp32 or bf16.")
+    device: str = Field("auto", description="auto, cpu, cuda or mps.")
+    threads: int = Field(0, ge=0, description="Processor threads; 0 is one a core.")
+
+
+def run(config: Config) -> None:
+    """Open the models, listen, and return when told to stop."""
+    import logging
+
+    import click
+
+    from hanlin.serve import listen
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    known = keys(config)
+    address = listen.bind(config.host, config.port)  # before the models are read: a taken port is an answer at once
+    app = application(config, known)
+
+    def listening(url: str) -> None:
+        for line in _welcome(config, app, url, known):
+            click.echo(line)
+
+    listen.Server(app, address, drain_s=config.drain_s, listening=listening).run()
+    click.echo("stopped")
+
+
+def application(config: Config, known: Mapping[str, str]) -> Api:
+    """Return the application with its models opened."""
+    from hanlin import runtime
+    from hanlin.serve import api, folder
+    from hanlin.serve.limits import Limits
+    from hanlin.serve.worker import Worker
+
+    place = runtime.start(device=config.device, precision=config.precision, threads=config.threads)
+    sizes = folder.Sizes(slots=config.slots, chunk=config.chunk, queue=config.queue, context=config.context)
+    worker = Worker(folder.lines(config.models, sizes, place))
+    hosts = None if config.host not in LOOPBACK else LOOPBACK
+    limits = Limits(
+        request_s=config.request_s, prompts=min(32, config.queue)
+    )  # all of a request's prompts queue at once
+    return api.app(worker, keys=known, limits=limits, hosts=hosts, origins=config.origin)
+
+
+def keys(config: Config) -> dict[str, str]:
+    """Return name -> key: the file's, else the environment's, else a new one; ConfigError for a file without any."""
+    from hanlin.errors import ConfigError, problem
+
+    if config.key_file is None:
+        return {"default": os.environ.get(KEY) or f"sk-{secrets.token_urlsafe(24)}"}
+    try:
+        lines = Path(config.key_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(problem(config.key_file, f"cannot be read: {reason}")) from None
+    found: dict[str, str] = {}
+    problems = []
+    for number, line in enumerate(lines, start=1):
+        name, colon, key = line.partition(":")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not colon or name.strip() in found:
+            given = f"the name '{name.strip()}' again" if colon else "no colon"
+            problems.append(problem(f"{config.key_file}:{number}", given, "expected `name: key`"))
+        found[name.strip()] = key.strip()
+    if not found:
+        problems.append(problem(config.key_file, "no keys", "expected `name: key` a line"))
+    if problems:
+        raise ConfigError(*problems)
+    return found
+
+
+def _welcome(config: Config, app: Api, url: str, known: Mapping[str, str]) -> list[str]:
+    """Return what a person needs to use the server."""
+    lines = [f"serving {', '.join(app.worker.models)} at {url}/v1"]
+    if config.key_file is None and KEY not in os.environ:
+        lines.append(f"key: {known['default']}   (made for this start; {KEY} or --key-file sets one)")
+    if config.host not in LOOPBACK:
+        lines.append("others can reach this address, and HTTP hides nothing on the way: put TLS in front of it")
+    name = next(iter(app.worker.models))
+    body = f'{{"model": "{name}", "prompt": "The"}}'
+    lines.append(
+        f"try: curl {url}/v1/completions -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' -d '{body}'"
+    )
+    lines.append("Ctrl-C stops it")
+    return lines
