@@ -9,13 +9,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, processors
 
-from hanlin.text.tokenizer import Special, Tokenizer, byte_level, characters, train_bpe
+from hanlin.text.tokenizer import Special, Tokenizer, byte_level, characters, train_bpe, train_unigram
 
 SEEN = "The dog doesn't sleep. 翰林学士教书 中文 and English 365 한국어 é ê "
-OURS = [train_bpe([SEEN] * 4, 330), characters([SEEN]), byte_level()]
+OURS = [train_bpe([SEEN] * 4, 330), characters([SEEN]), byte_level(), train_unigram([SEEN] * 4, 330)]
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text(
-    SEEN + "<|eos|>▁\u0301\u200d👩❤️", max_size=60
+texts = (
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+    | st.text(SEEN + "<|eos|>▁\u0301\u200d👩❤️", max_size=60)
+    | st.lists(
+        st.sampled_from(["<|bos|>", "<|unk|>", "<0x41>", "<0xE9>", "<", "|>", " ", "dog", "翰"]), max_size=8
+    ).map("".join)
 )
 quick = settings(max_examples=100, deadline=None, database=None, derandomize=True)
 
@@ -104,7 +108,8 @@ def test_offsets_tile_every_text(text):
 def test_special_ids_never_come_from_text(text):
     """Guards against text that becomes control ids."""
     for tokenizer in OURS:
-        assert {0, 1, 2}.isdisjoint(tokenizer.encode(text).ids[1:])
+        special = set(tokenizer.raw.get_added_tokens_decoder())
+        assert special.isdisjoint(tokenizer.encode(text).ids[1:])
 
 
 @quick

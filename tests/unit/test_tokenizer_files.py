@@ -239,14 +239,14 @@ def test_all_problems_are_told_at_once(tmp_path):
 
 
 def test_missing_files_say_what_to_do(tmp_path):
-    """Guards against 'file not found' where a folder only needs converting."""
+    """Guards against 'file not found' for a folder whose files are of another kind."""
     with pytest.raises(TokenizerError, match="no such folder"):
         Tokenizer.load(tmp_path / "nowhere")
-    (tmp_path / "vocab.txt").write_text("[PAD]")
-    with pytest.raises(TokenizerError, match=r"holds no tokenizer.json; convert its vocab.txt once"):
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(TokenizerError, match=r"holds no tokenizer; tokenizer.json, or .*vocab.json and merges.txt"):
         Tokenizer.load(tmp_path)
     os.mkfifo(tmp_path / "tokenizer.json")
-    with pytest.raises(TokenizerError, match=r"holds no tokenizer.json"):
+    with pytest.raises(TokenizerError, match=r"holds no tokenizer;"):
         Tokenizer.load(tmp_path)
 
 

@@ -23,6 +23,7 @@ import tokenizers
 
 from hanlin.config import read_json
 from hanlin.errors import ConfigError, HanlinError, TokenizerError, problem
+from hanlin.text.literal import protect
 
 Json = dict[str, Any]
 
@@ -44,7 +45,7 @@ KEPT = (  # keys of tokenizer_config.json that we do not use ourselves and write
     "extra_special_tokens",
     "chat_template",
 )
-OTHERS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
+KINDS = "a SentencePiece *.model, vocab.json and merges.txt, encoder.json and vocab.bpe, or vocab.txt"
 LARGEST = 50_000_000  # bytes; Gemma 3's file, with 262,144 tokens, has 33 million
 MOST = 4_000_000  # ids; the library counts through all of them, holes included
 
@@ -61,23 +62,36 @@ class Found:
 
 
 def read(folder: Path) -> Found:
-    """Read a tokenizer folder; TokenizerError with one line for every problem found."""
+    """Read a folder with a tokenizer.json; TokenizerError with one line for every problem found."""
     if not (folder / "tokenizer.json").is_file():
-        raise TokenizerError(_missing(folder))
-    data = _json(folder / "tokenizer.json")
-    config = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-    older = _json(folder / "special_tokens_map.json") if (folder / "special_tokens_map.json").is_file() else {}
+        raise TokenizerError(missing(folder))
+    return opened(load(folder / "tokenizer.json"), folder, "tokenizer.json", {})
+
+
+def opened(data: Json, folder: Path, file: str, usual: Mapping[str, str]) -> Found:
+    """Return the tokenizer that `data` describes, read from `file` of the folder, checked.
+
+    `usual` names special tokens (role -> token) where the companions are silent.
+    """
+    config, older = companion(folder, "tokenizer_config.json"), companion(folder, "special_tokens_map.json")
     names, problems = _names(config, older)
-    problems = _check_model(data.get("model")) + _check_added(data.get("added_tokens")) + problems
+    problems = _check_model(data.get("model"), file) + check_added(data.get("added_tokens"), file) + problems
     if problems:
         raise TokenizerError(*(f"{folder}: {each}" for each in problems))
-    raw = _build(data, f"{folder}: tokenizer.json")
+    raw = _build(data, f"{folder}: {file}")
     special = {token.content for token in raw.get_added_tokens_decoder().values() if token.special}
-    names = names or _well_known(special)
+    names = {**usual, **names} or _well_known(special)
     raw.add_special_tokens(
         [name for name in names.values() if name not in special and raw.token_to_id(name) is not None]
     )
+    with _quiet(), guarded(f"{folder}: {file}"):
+        protect(raw)
     return Found(raw=raw, names=names, settings={key: config[key] for key in KEPT if config.get(key) is not None})
+
+
+def companion(folder: Path, name: str) -> Json:
+    """Return what a file beside the tokenizer says; nothing, when it is not there."""
+    return load(folder / name) if (folder / name).is_file() else {}
 
 
 @contextmanager
@@ -93,25 +107,35 @@ def guarded(where: str) -> Iterator[None]:
         raise TokenizerError(problem(where, f"the tokenizer gives up: {error}"[:300])) from None
 
 
-def _missing(folder: Path) -> str:
-    """Return the line for a folder without tokenizer.json."""
+def missing(folder: Path) -> str:
+    """Return the line for a folder without a tokenizer."""
     if not folder.is_dir():
         return problem(str(folder), "no such folder", "a folder with a tokenizer.json")
-    others = [name for name in OTHERS if (folder / name).exists()]
-    do = f"convert its {others[0]} once: transformers' AutoTokenizer, then save_pretrained" if others else ""
-    return problem(str(folder), "holds no tokenizer.json", do=do)
+    return problem(str(folder), "holds no tokenizer", f"tokenizer.json, or {KINDS}")
 
 
-def _json(path: Path) -> Json:
+def load(path: Path) -> Json:
+    """Return the object in a JSON file of the folder."""
     try:
         return read_json(path, LARGEST)
     except ConfigError as error:
         raise TokenizerError(*error.problems) from None
 
 
-def _check_model(model: object) -> list[str]:
+def content(path: Path) -> bytes:
+    """Return the bytes of a file of the folder, at most LARGEST."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise TokenizerError(problem(str(path), f"{size:,} bytes", f"at most {LARGEST:,}"))
+        return path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(problem(str(path), f"cannot be read: {error.strerror}")) from None
+
+
+def _check_model(model: object, file: str) -> list[str]:
     """Return what is wrong with the vocabulary and the merges, as far as the library must not find out itself."""
-    where = "tokenizer.json: model.vocab"
+    where = f"{file}: model.vocab"
     vocab = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(model, dict) or not isinstance(vocab, dict | list) or not vocab:
         return [problem(where, "no vocabulary", "a mapping of tokens to ids, or a list of tokens and scores")]
@@ -124,16 +148,17 @@ def _check_model(model: object) -> list[str]:
             return [problem(where, f"{token!r} has the id {id!r}"[:120], f"ids are whole numbers below {MOST:,}")]
     if len(set(vocab.values())) < len(vocab):
         return [problem(where, "two tokens have one id", "an id for each")]
-    return _check_merges(vocab, model.get("merges") or [], model.get("continuing_subword_prefix") or "")
+    prefix = model.get("continuing_subword_prefix") or ""
+    return _check_merges(vocab, model.get("merges") or [], prefix, file)
 
 
-def _check_merges(vocab: Json, merges: object, prefix: object) -> list[str]:
+def _check_merges(vocab: Json, merges: object, prefix: object, file: str) -> list[str]:
     """Return the first merge whose parts or result are not in the vocabulary: cyclic merges are of this kind."""
-    where = "tokenizer.json: model.merges"
+    where = f"{file}: model.merges"
     if not isinstance(merges, list):
         return [problem(where, f"a {type(merges).__name__}", "a list of pairs of tokens")]
     if not isinstance(prefix, str) or (merges and not prefix.isascii()):
-        return [problem("tokenizer.json: model.continuing_subword_prefix", f"{prefix!r}"[:120], "ASCII text")]
+        return [problem(f"{file}: model.continuing_subword_prefix", f"{prefix!r}"[:120], "ASCII text")]
     for number, merge in enumerate(merges):
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
@@ -148,9 +173,9 @@ def _check_merges(vocab: Json, merges: object, prefix: object) -> list[str]:
     return []
 
 
-def _check_added(added: object) -> list[str]:
+def check_added(added: object, file: str) -> list[str]:
     """Return what is wrong with the added tokens."""
-    where = "tokenizer.json: added_tokens"
+    where = f"{file}: added_tokens"
     for token in added if isinstance(added, list) else []:
         good = isinstance(token, dict) and type(token.get("id")) is int and isinstance(token.get("content"), str)
         if not good or not token["content"] or not 0 <= token["id"] < MOST:

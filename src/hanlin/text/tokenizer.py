@@ -4,12 +4,14 @@
     text ──document─> [BOS] ids [EOS]                                       what training and scoring see
     ids  ──decode, stream──> text                                           exact; never a broken character
 
-    train_bpe(texts, vocab)    byte-level BPE                  arXiv:1508.07909, on bytes as in GPT-2
-    characters(texts)          one token a character, bytes for characters never seen
-    byte_level()               one token a byte
+    train_bpe(texts, vocab)         byte-level BPE                    arXiv:1508.07909, on bytes as in GPT-2
+    train_unigram(texts, vocab)     the likeliest pieces, and bytes   arXiv:1804.10959
+    train_wordpiece(texts, vocab)   BERT's, which keeps no spaces     arXiv:1810.04805
+    characters(texts)               one token a character, bytes for characters never seen
+    byte_level()                    one token a byte
 
-The ids of a tokenizer made here begin with <|bos|> 0, <|eos|> 1, <|pad|> 2. A user's text that spells a special token
-is ordinary text.
+The ids of a tokenizer made here begin with <|bos|> 0, <|eos|> 1, <|pad|> 2; WordPiece's with BERT's five. A user's text
+that spells a special token is ordinary text.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trai
 
 from hanlin import config, files
 from hanlin.errors import TokenizerError, problem
+from hanlin.text import unigram, wordpiece
 from hanlin.text.encoding import Encoding as Encoding
 from hanlin.text.encoding import encoding, require_unicode
-from hanlin.text.folder import MOST, Json, guarded, read
+from hanlin.text.folder import MOST, Json, guarded
+from hanlin.text.literal import protect
 from hanlin.text.stream import Decoder, Stream, alphabet, decoder
+from hanlin.text.vocabularies import read
 
 BOS, EOS, PAD, UNK = "<|bos|>", "<|eos|>", "<|pad|>", "<|unk|>"
 SMALLEST = 259  # the 256 bytes and three special tokens
@@ -78,7 +83,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:
-        """Read a folder with a tokenizer.json; padding and truncation stored in it are cleared.
+        """Read a folder with a tokenizer.json, or with the files that GPT-2, BERT or SentencePiece had before it.
+
+        Padding and truncation stored in it are cleared.
 
         Special tokens are those that tokenizer_config.json or special_tokens_map.json name and the vocabulary has, or
         where both are silent the well-known ones.
@@ -203,6 +210,23 @@ def train_bpe(texts: Iterable[str], vocab: int) -> Tokenizer:
     return _finished(raw)
 
 
+def train_unigram(texts: Iterable[str], vocab: int) -> Tokenizer:
+    """Learn a Unigram vocabulary of at most `vocab` tokens, a token for each byte included; deterministic."""
+    if vocab < SMALLEST + 2:
+        allowed = f"at least {SMALLEST + 2}: 256 bytes, 4 special tokens and a piece"
+        raise TokenizerError(problem("vocab", f"{vocab}", allowed))
+    special = (BOS, EOS, PAD, UNK)
+    return _finished(unigram.train(_unicode(texts), vocab, special=special, unk=UNK, pattern=PATTERN))
+
+
+def train_wordpiece(texts: Iterable[str], vocab: int, *, lowercase: bool = False) -> Tokenizer:
+    """Learn a WordPiece vocabulary of at most `vocab` tokens; deterministic. Texts do not come back whole."""
+    raw = wordpiece.train(_unicode(texts), vocab, lowercase=lowercase)
+    raw.encode_special_tokens = True
+    protect(raw)
+    return Tokenizer(raw, Special(pad=0, unk=1, cls=2, sep=3, mask=4), {})
+
+
 def characters(texts: Iterable[str], *, fallback: bool = True) -> Tokenizer:
     """Make each character of the texts a token; others become their UTF-8 bytes or, without fallback, <|unk|>."""
     seen: set[str] = set()
@@ -239,21 +263,30 @@ def _finished(raw: tokenizers.Tokenizer) -> Tokenizer:
     raw.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A $B:1", special_tokens=[(BOS, 0)]
     )
+    protect(raw)
     return Tokenizer(raw, Special(bos=0, eos=1, pad=2, unk=raw.token_to_id(UNK)), {})
 
 
 class Config(config.Config):
     """Which tokenizer to make, or the folder of one that exists."""
 
-    kind: Literal["bpe", "characters", "bytes"] = Field("bpe", description="What a token is made of.")
-    vocab: int = Field(8192, ge=SMALLEST, le=MOST, description="How many tokens bpe learns at most.")
+    kind: Literal["bpe", "unigram", "wordpiece", "characters", "bytes"] = Field(
+        "bpe", description="What a token is made of."
+    )
+    vocab: int = Field(
+        8192, ge=SMALLEST, le=MOST, description="How many tokens bpe, unigram and wordpiece learn at most."
+    )
+    fallback: bool = Field(True, description="Whether characters never seen become bytes, rather than <|unk|>.")
     folder: str | None = Field(None, alias="from", description="A folder whose tokenizer is used as it is.")
 
 
 def build(config: Config, texts: Iterable[str]) -> Tokenizer:
-    """Return the tokenizer a config asks for; only BPE and characters read the texts."""
+    """Return the tokenizer a config asks for; only bytes, and a folder's, read no texts."""
     if config.folder is not None:
         return Tokenizer.load(config.folder)
-    if config.kind == "bpe":
-        return train_bpe(texts, config.vocab)
-    return characters(texts) if config.kind == "characters" else byte_level()
+    if config.kind == "characters":
+        return characters(texts, fallback=config.fallback)
+    if config.kind == "bytes":
+        return byte_level()
+    train = {"bpe": train_bpe, "unigram": train_unigram, "wordpiece": train_wordpiece}[config.kind]
+    return train(texts, config.vocab)
