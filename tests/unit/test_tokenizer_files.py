@@ -153,8 +153,10 @@ def test_settings_of_other_tools_are_kept(tmp_path):
     config = {"chat_template": "{{ x }}", "padding_side": "left", "auto_map": {"AutoTokenizer": "evil.py"}}
     Tokenizer.load(folder_of(bert(), tmp_path, tokenizer_config=config)).save(tmp_path)
     written = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    assert (written["chat_template"], written["padding_side"]) == ("{{ x }}", "left")
+    assert written["padding_side"] == "left"
     assert "auto_map" not in written
+    assert (tmp_path / "chat_template.jinja").read_text() == "{{ x }}"
+    assert Tokenizer.load(tmp_path).settings["chat_template"] == "{{ x }}"
 
 
 BAD = {

@@ -90,6 +90,8 @@ class Patient(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request; turn the connection away when there are too many."""
+        # asyncio does so for sockets that name TCP as their protocol; those of create_server do not.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
         if len(self.connections) > self.config.limits.connections:
             line = problem("connections", "too many", f"at most {self.config.limits.connections}", do="try again")

@@ -252,7 +252,9 @@ class Completions(Reply):
             if piece.id is None or piece.logprob is None:
                 continue
             own = self.spelling.of(piece.id)[0]
-            top = {self.spelling.of(id)[0]: number(logprob) for id, logprob in piece.top or ()}
+            top = {
+                self.spelling.of(id)[0]: number(logprob) for id, logprob in reversed(piece.top or ())
+            }  # of two spelled alike, the likelier
             found["text_offset"].append(self.shown[index])
             found["tokens"].append(own)
             found["token_logprobs"].append(number(piece.logprob))

@@ -46,6 +46,7 @@ KEPT = (  # keys of tokenizer_config.json that we do not use ourselves and write
     "chat_template",
 )
 KINDS = "a SentencePiece *.model, vocab.json and merges.txt, encoder.json and vocab.bpe, or vocab.txt"
+TEMPLATE = "chat_template.jinja"  # newer than the key of tokenizer_config.json, and before it
 LARGEST = 50_000_000  # bytes; Gemma 3's file, with 262,144 tokens, has 33 million
 MOST = 4_000_000  # ids; the library counts through all of them, holes included
 
@@ -86,7 +87,10 @@ def opened(data: Json, folder: Path, file: str, usual: Mapping[str, str]) -> Fou
     )
     with _quiet(), guarded(f"{folder}: {file}"):
         protect(raw)
-    return Found(raw=raw, names=names, settings={key: config[key] for key in KEPT if config.get(key) is not None})
+    settings = {key: config[key] for key in KEPT if config.get(key) is not None}
+    if (folder / TEMPLATE).is_file():
+        settings["chat_template"] = content(folder / TEMPLATE).decode(errors="replace")
+    return Found(raw=raw, names=names, settings=settings)
 
 
 def companion(folder: Path, name: str) -> Json:

@@ -33,7 +33,7 @@ from hanlin.errors import TokenizerError, problem
 from hanlin.text import unigram, wordpiece
 from hanlin.text.encoding import Encoding as Encoding
 from hanlin.text.encoding import encoding, require_unicode
-from hanlin.text.folder import MOST, Json, guarded
+from hanlin.text.folder import MOST, TEMPLATE, Json, guarded
 from hanlin.text.literal import protect
 from hanlin.text.stream import Decoder, Stream, alphabet, decoder
 from hanlin.text.vocabularies import read
@@ -161,7 +161,10 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             "tokenizer_class": "PreTrainedTokenizerFast",
         }
+        template = settings.get("chat_template")
         with guarded(str(folder)):
+            if isinstance(template, str):  # older files have it, or several of them, in their settings
+                files.write(Path(folder) / TEMPLATE, settings.pop("chat_template").encode())
             files.write(Path(folder) / "tokenizer.json", self.raw.to_str(pretty=True).encode())
             files.write_json(Path(folder) / "tokenizer_config.json", settings)
             files.write_json(Path(folder) / "special_tokens_map.json", names)
