@@ -17,6 +17,7 @@ from typing import Any
 from hanlin import bundle, hub
 from hanlin.config import Config as Frozen
 from hanlin.errors import BundleError, ConfigError, problem
+from hanlin.machine import free_bytes
 from hanlin.models.contract import Decodes, Model, require
 from hanlin.runtime import Runtime
 from hanlin.serve.engine import Engine
@@ -98,19 +99,10 @@ def _fingerprint(opened: bundle.Bundle) -> str | None:
 
 def _forecast(name: str, model: Model[Any], slots: int, context: int) -> None:
     """Raise ConfigError where the cache would take more memory than there is."""
-    free = _available_bytes()
+    free = free_bytes()
     decoder = require(model, Decodes)  # type: ignore[type-abstract]  # mypy: a class as an ability
     one = decoder.new_cache(1, 1)
     needed = slots * context * sum(each.nbytes for each in (*getattr(one, "keys", ()), *getattr(one, "values", ())))
     if free is not None and model.device.type == "cpu" and needed > free:
         given = f"{slots} slots of {context} tokens need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
         raise ConfigError(problem(name, given, do="lower --slots or --context"))
-
-
-def _available_bytes() -> int | None:
-    """Return the memory that is free for a program, None where the system does not say."""
-    try:
-        rows = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(row.split()[1]) * 1024 for row in rows if row.startswith("MemAvailable:")), None)

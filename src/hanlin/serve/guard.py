@@ -98,7 +98,10 @@ class Guard:
             log.info("%s", line(scope, status or 499, seconds))
 
     def _admit(self, scope: Scope) -> None:
-        """Note whose request it is; Refused when it is nobody's, meant for another host, or its headers too large."""
+        """Note whose request it is; Refused when it is nobody's, for another host, too large or perhaps two requests."""
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:  # RFC 9112, 6.1
+            both = problem("body", "both Content-Length and Transfer-Encoding", "one of them")
+            raise Refused(400, both, code="bad_request", headers={"Connection": "close"})
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
             large = problem("headers", "too large", f"at most {self.limits.header_bytes:,} bytes")
             raise Refused(431, large, code="too_large")
