@@ -98,7 +98,7 @@ class Guard:
             log.info("%s", line(scope, status or 499, seconds))
 
     def _admit(self, scope: Scope) -> None:
-        """Note whose request it is; Refused when it is nobody's, for another host, too large or perhaps two requests."""
+        """Note whose request it is; Refused when it is nobody's, for another host, too large, or perhaps two."""
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:  # RFC 9112, 6.1
             both = problem("body", "both Content-Length and Transfer-Encoding", "one of them")
             raise Refused(400, both, code="bad_request", headers={"Connection": "close"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import time
+from contextlib import closing
 from pathlib import Path
 
 from pydantic import Field
@@ -110,13 +111,14 @@ def _serve(folder: Path, *, keep: bool) -> None:
         if failed or not keep:
             server.stop()
 
-    server = listen.Server(
-        app,
-        listen.bind(config.host, 0),
-        drain_s=5,
-        listening=lambda url: threading.Thread(target=ask, args=(url,), daemon=True).start(),
-    )
-    server.run()
+    with closing(listen.bind(config.host, 0)) as address:
+        server = listen.Server(
+            app,
+            address,
+            drain_s=5,
+            listening=lambda url: threading.Thread(target=ask, args=(url,), daemon=True).start(),
+        )
+        server.run()
     if failed:
         raise failed[0]
 

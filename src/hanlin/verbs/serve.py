@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,14 +50,15 @@ def run(config: Config) -> None:
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     known = keys(config)
-    address = listen.bind(config.host, config.port)  # before the models are read: a taken port is an answer at once
-    app = application(config, known)
+    # Before the models are read: a port that is taken is an answer at once.
+    with closing(listen.bind(config.host, config.port)) as address:
+        app = application(config, known)
 
-    def listening(url: str) -> None:
-        for line in _welcome(config, app, url, known):
-            click.echo(line)
+        def listening(url: str) -> None:
+            for line in _welcome(config, app, url, known):
+                click.echo(line)
 
-    listen.Server(app, address, drain_s=config.drain_s, listening=listening).run()
+        listen.Server(app, address, drain_s=config.drain_s, listening=listening).run()
     click.echo("stopped")
 
 
@@ -108,7 +110,7 @@ def keys(config: Config) -> dict[str, str]:
 def _welcome(config: Config, app: Api, url: str, known: Mapping[str, str]) -> list[str]:
     """Return what a person needs to use the server."""
     lines = [f"serving {', '.join(app.worker.models)} at {url}/v1"]
-    if config.key_file is None and KEY not in os.environ:
+    if config.key_file is None and not os.environ.get(KEY):
         lines.append(f"key: {known['default']}   (made for this start; {KEY} or --key-file sets one)")
     if config.host not in LOOPBACK:
         lines.append("others can reach this address, and HTTP hides nothing on the way: put TLS in front of it")
