@@ -102,7 +102,8 @@ class Guard:
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:  # RFC 9112, 6.1
             both = problem("body", "both Content-Length and Transfer-Encoding", "one of them")
             raise Refused(400, both, code="bad_request", headers={"Connection": "close"})
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > self.limits.header_bytes:
+        first = len(scope.get("raw_path", b"")) + len(scope["query_string"])
+        if first + sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > self.limits.header_bytes:
             large = problem("headers", "too large", f"at most {self.limits.header_bytes:,} bytes")
             raise Refused(431, large, code="too_large")
         if self.hosts is not None and not _named(scope, self.hosts):

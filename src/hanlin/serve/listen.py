@@ -200,7 +200,10 @@ class Server(uvicorn.Server):
         """Refuse new work, still answering /ready, until what runs has ended; a second Ctrl-C does not wait."""
         draining = threading.Thread(target=self.worker.stop, args=(self.drain_s,), daemon=True)
         draining.start()
-        while draining.is_alive() and not self.force_exit:
+        while draining.is_alive():
+            if self.force_exit:
+                self.force_exit = False  # what runs ends with an error now, which leaves LAST_S seconds to say so
+                await asyncio.to_thread(self.worker.stop, 0)
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
 
