@@ -12,10 +12,11 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 
@@ -84,6 +85,13 @@ def _replace(folder: Path, new: Path) -> None:
         os.rename(old, folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[IO[bytes]]:
+    """Yield a file in a folder that has no name and ends with its last user; RunError when the disk is full."""
+    with explained(folder), tempfile.TemporaryFile(dir=folder) as file:
+        yield file
 
 
 def discard(folder: Path) -> None:

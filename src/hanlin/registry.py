@@ -1,14 +1,17 @@
 """What exists: the file's name is the registered name, and a file is imported on first use.
 
     src/hanlin/models/llama.py      ->  load("models", "llama")     (it defines `class Config` at top level)
-    entry point `hanlin.models`     ->  load("models", "<its name>")  (third parties, same rule)
+    src/hanlin/data/clean/length.py ->  load("data.clean", "length")
+    src/hanlin/data/readers/csv.py  ->  load("data.readers", "csv")  (it says `ENDINGS = (".csv", …)` at top level)
+    entry point `hanlin.models`     ->  load("models", "<its name>")  (third parties, same rule; `hanlin.clean` …)
 
-Adding a family, optimizer, objective or verb is adding a file; nothing here changes.
+Adding a family, optimizer, objective, reader, cleaning step or verb is adding a file; nothing here changes.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -17,22 +20,23 @@ from types import ModuleType
 from hanlin.errors import ConfigError, nearest, problem
 
 ROOT = Path(__file__).parent
+MARK = re.compile(r"^(class Config\(|ENDINGS = )", re.MULTILINE)  # what a registered file has, and no contract
 
 
 @cache
 def _own(kind: str) -> dict[str, Path]:
-    """Return name -> file of the registered files in `src/hanlin/<kind>/`, found without importing them."""
-    files = sorted((ROOT / kind).glob("*.py"))
-    return {file.stem: file for file in files if "\nclass Config(" in file.read_text(encoding="utf-8")}
+    """Return name -> file of the registered files of a kind, found without importing them; a dot is a folder more."""
+    files = sorted(ROOT.joinpath(*kind.split(".")).glob("*.py"))
+    return {file.stem: file for file in files if MARK.search(file.read_text(encoding="utf-8"))}
 
 
 def _others(kind: str) -> dict[str, EntryPoint]:
-    """Return name -> entry point of what other installed packages add under the group `hanlin.<kind>`."""
-    return {point.name: point for point in entry_points(group=f"hanlin.{kind}")}
+    """Return name -> entry point of what other packages add, under `hanlin.<the last word of the kind>`."""
+    return {point.name: point for point in entry_points(group=f"hanlin.{kind.rpartition('.')[2]}")}
 
 
 def names(kind: str) -> list[str]:
-    """Return every registered name of a kind ("models", "optim", "objectives", "verbs"), sorted; imports nothing."""
+    """Return every registered name of a kind ("models", "optim", "data.clean", …), sorted; imports nothing."""
     return sorted({*_own(kind), *_others(kind)})
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
 
 from hanlin.errors import ConfigError, problem
+from hanlin.machine import cores
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -22,11 +22,6 @@ class Runtime:
     seed: int = 0
     rank: int = 0
     world: int = 1
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start(*, device: str = "auto", precision: str = "fp32", threads: int = 0, seed: int = 0) -> Runtime:

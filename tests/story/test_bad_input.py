@@ -70,7 +70,7 @@ CORPORA = {
     "empty.txt": (b"", "empty"),
     "binary.txt": (b"abc\0def", "binary"),
     "latin.txt": ("schön ist es, wenn Müller grüßt".encode("latin-1"), "UTF-8"),
-    "odd.pdf": (b"%PDF-1.4", ".txt or .jsonl"),
+    "odd.exe": (b"MZ", ".zip, each also .gz or .zst"),
     "bad.jsonl": (b'{"text": "a"\n[1]\n', "JSON"),
     "cut.txt.gz": (b"\x1f\x8b\x08\x00garbage", "cut.txt.gz"),
 }

@@ -22,13 +22,13 @@ from hanlin import bundle, cli, hub, runtime
 from hanlin.config import read_yaml, write_yaml
 from hanlin.data import manifest, shards
 from hanlin.data.batches import Packed
+from hanlin.data.pipeline import parts
 from hanlin.errors import HanlinError
 from hanlin.models.llama import Llama
 from hanlin.objectives import next_token
 from hanlin.report import Report
 from hanlin.text.tokenizer import Tokenizer
 from hanlin.train import budget, recipe
-from hanlin.verbs import prepare
 
 ENGLISH = ["a", "model", "learns", "from", "text", "and", "writes", "what", "it", "has", "seen"]
 CHINESE = ["翰林", "院士", "学习", "文字", "春秋", "山水", "天地", "读书"]
@@ -510,7 +510,7 @@ class TestLittleText:
 
     def test_a_choice_that_cannot_be_is_said_before_the_corpus_is_read(self, one, capsys, monkeypatch):
         """An hour of reading, and then a typo."""
-        monkeypatch.setattr(prepare, "_documents", lambda *_: pytest.fail("read"))
+        monkeypatch.setattr(parts, "parts", lambda *_: pytest.fail("read"))
         assert "did you mean 'bytes'" in refused(capsys, "prepare", "one.txt", "--kind", "byts")
         assert "greater than or equal to 259" in refused(capsys, "prepare", "one.txt", "--vocab", "10")
         assert "nowhere" in refused(capsys, "prepare", "one.txt", "--tokenizer", "nowhere")

@@ -10,6 +10,7 @@ import zstandard
 
 from hanlin.data import compressed, documents
 from hanlin.data.documents import Document, Tally
+from hanlin.data.readers import contract
 from hanlin.errors import DataError
 
 
@@ -40,12 +41,12 @@ def test_folder(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(lines({"text": "two", "group": "g", "n": 3}, {"text": "three"}))
     (tmp_path / "z" / "c.TXT").write_text("four 四")
     (tmp_path / "a.txt").write_text("one")
-    (tmp_path / "d.pdf").write_text("five")
+    (tmp_path / "d.exe").write_text("five")
     found, tally = read(tmp_path)
     assert [document.source for document in found] == ["a.txt", "b.jsonl:1", "b.jsonl:2", "z/c.TXT"]
     assert [document.text for document in found] == ["one", "two", "three", "four 四"]
     assert found[1].meta == {"group": "g"}
-    assert tally.report()["dropped"] == {"not .txt or .jsonl": {"count": 1, "examples": ["d.pdf"]}}
+    assert tally.report()["dropped"] == {"no reader for it": {"count": 1, "examples": ["d.exe"]}}
 
 
 @pytest.mark.parametrize("ending", [".txt", ".jsonl"])
@@ -114,7 +115,7 @@ def test_a_file_is_a_stream(tmp_path: Path, ending: str) -> None:
 
 def test_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a small packed file that fills the memory, as one text or as one line."""
-    monkeypatch.setattr(documents, "LONGEST", 1 << 20)
+    monkeypatch.setattr(contract, "LONGEST", 1 << 20)
     for name in ("a.txt.gz", "b.jsonl.gz"):
         (tmp_path / name).write_bytes(gzip.compress(b"a" * ((1 << 20) + 1)))
         refused(tmp_path / name, "at most 1 MiB", "one document a line")
@@ -136,8 +137,8 @@ def test_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("a.txt", b"\xef\xbb\xbfabc \xff\xff", "not UTF-8 at byte 7"),
         ("a.txt", "学而时习之".encode("gb18030"), "not UTF-8 at byte 2; it may be GB18030"),
         ("a.txt", "学而".encode("utf-16"), "it looks like UTF-16"),
-        ("a.pdf", b"abc", ".txt or .jsonl, each also .gz or .zst"),
-        ("a", b"abc", ".txt or .jsonl"),
+        ("a.exe", b"abc", ".xhtml .zip, each also .gz or .zst"),
+        ("a", b"abc", "a file ending in ''; one of .csv .htm"),
         ("a.txt.gz", gzip.compress(b"abc" * 1000)[:-9], "damaged: Compressed file ended"),
         ("a.txt.gz", b"abc", "damaged: Not a gzipped file"),
         ("a.txt.gz", gzip.compress(b"abc" * 1000)[:10] + b"\xff" * 20, "damaged"),
@@ -163,8 +164,8 @@ def test_missing_and_empty(tmp_path: Path) -> None:
     refused(tmp_path / "missing.txt", "not readable: No such file")
     refused(tmp_path / "a\0.txt", "not readable")
     refused(tmp_path, "nothing to read")
-    (tmp_path / "a.pdf").write_text("a")
-    refused(tmp_path, "nothing to read", "1 x not .txt or .jsonl, first a.pdf")
+    (tmp_path / "a.exe").write_text("a")
+    refused(tmp_path, "nothing to read", "1 x no reader for it, first a.exe")
 
 
 def test_pipes_and_devices(tmp_path: Path) -> None:

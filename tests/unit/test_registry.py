@@ -9,6 +9,8 @@ import pytest
 from hanlin import registry
 from hanlin.errors import ConfigError
 
+KINDS = ("models", "optim", "objectives", "verbs", "data.clean", "data.readers")
+
 
 @pytest.fixture
 def third_party(tmp_path, monkeypatch):
@@ -18,17 +20,21 @@ def third_party(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     points = [EntryPoint("fancy", "fancy_sgd", "hanlin.optim"), EntryPoint("thing", "fancy_sgd:Config", "hanlin.optim")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "hanlin.optim" else [])
+    steps = [EntryPoint("mine", "fancy_sgd", "hanlin.clean")]
+    groups = {"hanlin.optim": points, "hanlin.clean": steps}
+    monkeypatch.setattr(registry, "entry_points", lambda group: groups.get(group, []))
 
 
 def test_names_are_files():
     """Guards against a list of names kept by hand, and contracts or packages taken for members."""
-    for kind in ("models", "optim", "objectives", "verbs"):
+    for kind in KINDS:
         names = registry.names(kind)
         assert names == sorted(names)
-        assert all((registry.ROOT / kind / f"{name}.py").is_file() for name in names)
+        assert all(registry.ROOT.joinpath(*kind.split("."), f"{name}.py").is_file() for name in names)
         assert not {"contract", "__init__"} & set(names)
     assert {"gpt2", "llama"} <= set(registry.names("models"))
+    assert {"length", "unicode"} <= set(registry.names("data.clean"))
+    assert {"csv", "text"} <= set(registry.names("data.readers"))
     assert registry.names("nothing") == []
 
 
@@ -36,7 +42,7 @@ def test_names_import_nothing():
     """Guards against torch imported by --help."""
     code = (
         "import sys; from hanlin import registry as r; "
-        "[r.summary(kind, name) for kind in ('models', 'optim', 'objectives', 'verbs') for name in r.names(kind)];"
+        f"[r.summary(kind, name) for kind in {KINDS} for name in r.names(kind)];"
         "print(sorted({'torch', 'pydantic'} & set(sys.modules)), [m for m in sys.modules if m.startswith('hanlin.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -45,7 +51,7 @@ def test_names_import_nothing():
 
 def test_summaries_are_promises():
     """Guards against a file whose first line tells a reader of --help nothing."""
-    for kind in ("models", "optim", "objectives", "verbs"):
+    for kind in KINDS:
         for name in registry.names(kind):
             said = registry.summary(kind, name)
             assert len(said) > 10, (kind, name)
@@ -54,7 +60,7 @@ def test_summaries_are_promises():
 
 def test_load():
     """Guards against a name that loads another file than its own."""
-    for kind in ("optim", "objectives"):
+    for kind in ("optim", "objectives", "data.clean"):
         for name in registry.names(kind):
             module = registry.load(kind, name)
             assert module.__name__ == f"hanlin.{kind}.{name}"
@@ -78,6 +84,9 @@ def test_third_parties():
     assert module.__name__ == "fancy_sgd"
     assert registry.name_of("optim", module.Config) == "fancy"
     assert registry.summary("optim", "fancy") == "from fancy_sgd"
+    assert "mine" in registry.names("data.clean")
+    assert registry.load("data.clean", "mine") is module
+    assert registry.name_of("data.clean", module.Config) == "mine"
 
 
 @pytest.mark.usefixtures("third_party")

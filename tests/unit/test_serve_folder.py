@@ -46,7 +46,7 @@ def test_a_root_without_models_says_so(root):
 
 def test_a_name_that_is_no_folder_gets_the_nearest(root):
     """Guards against a typo that ends in a download."""
-    with pytest.raises(HanlinError, match="root/a|no such"):
+    with pytest.raises(HanlinError, match=r"root/a|no such"):
         named(str(root / "aa"))
 
 
@@ -70,8 +70,8 @@ def test_the_context_is_bounded(root):
 
 def test_memory_is_forecast(root, monkeypatch):
     """Guards against a server that is killed for memory in the middle of a request."""
-    monkeypatch.setattr(folder, "_available_bytes", lambda: 1000)
-    with pytest.raises(ConfigError, match="2 slots of 16 tokens need 0.0 GiB, 0.0 are free; lower --slots"):
+    monkeypatch.setattr(folder, "free_bytes", lambda: 1000)
+    with pytest.raises(ConfigError, match=r"2 slots of 16 tokens need 0\.0 GiB, 0\.0 are free; lower --slots"):
         lines(str(root / "b"), SMALL, PLACE)
-    monkeypatch.setattr(folder, "_available_bytes", lambda: None)
+    monkeypatch.setattr(folder, "free_bytes", lambda: None)
     assert lines(str(root / "b"), SMALL, PLACE)

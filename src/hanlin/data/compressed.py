@@ -20,9 +20,15 @@ def open(path: Path) -> io.BufferedIOBase:
     ending = path.suffix.lower()
     if ending == ".gz":
         return gzip.open(path)
-    if ending == ".zst":
-        return io.BufferedReader(_Zstandard(path.open("rb")), 1 << 20)
-    return path.open("rb")
+    stream = path.open("rb")
+    return unpack(stream, ending) if ending in ENDINGS else stream
+
+
+def unpack(stream: IO[bytes], ending: str) -> io.BufferedIOBase:
+    """Return a stream of the bytes packed in another, by ".gz" or ".zst"; one of DAMAGED when they cannot be."""
+    if ending == ".gz":
+        return gzip.GzipFile(fileobj=stream, mode="rb")
+    return io.BufferedReader(_Zstandard(stream), 1 << 20)
 
 
 class _Zstandard(io.RawIOBase):

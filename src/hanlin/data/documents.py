@@ -1,146 +1,112 @@
-"""From a file or a folder to documents, one at a time, with an account of what was left out and why.
+"""From a file, an archive or a folder to documents, one at a time, with an account of what was left out and why.
 
-    corpus/ ─┬─ a.txt            one document                                 ┌─> Document(text, source, meta)
-             ├─ b.jsonl          one document a line: the text at `field`  ───┤
-             ├─ c.txt.gz  .zst   the same, unpacked as a stream               └─> Tally: read = kept + dropped
-             └─ d.pdf            dropped, counted
+    corpus/ ─┬─ a.txt .md .html .pdf        one document                        ┌─> Document(text, source, meta)
+             ├─ b.jsonl .json .csv .parquet one document a row, at `field`   ───┤
+             ├─ c.txt.gz .zst  d.zip  e.tar the same, unpacked as a stream      └─> Tally: read = kept + dropped
+             └─ f.exe                       dropped, counted
 
 Text is UTF-8, a byte-order mark is removed, CRLF becomes LF; nothing else is changed. What cannot be read is a
-DataError when it is the file that was asked for, and a counted drop inside a folder.
+DataError when it is the file that was asked for, and a counted drop inside a folder. Formats: data/readers/.
 """
 
 from __future__ import annotations
 
-import codecs
 import io
-import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from hanlin.data import compressed
-from hanlin.errors import DataError, problem
+from hanlin.config import Config
+from hanlin.data.readers import contract
+from hanlin.data.readers.contract import FIELD, Budget, File, printable
+from hanlin.data.tally import Document, Tally, Unusable, flaw
+from hanlin.errors import DataError, MissingExtra, problem
 
-LONGEST = 1 << 28  # bytes of one document or line: tokenizers need some 50 times that in memory
-EXAMPLES = 3  # sources kept for each reason
-ENDINGS = ".txt or .jsonl, each also .gz or .zst"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Document:
-    """One text and where it came from; `meta["group"]`, where there is one, is what a split keeps together."""
-
-    text: str
-    source: str  # relative to what was read: `sub/a.txt`, `b.jsonl:12`
-    meta: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["Document", "Piece", "Tally", "flaw", "nothing", "of", "pieces", "read"]
 
 
-@dataclass
-class Tally:
-    """What was read, kept and dropped, and why; read == kept + everything dropped."""
+class Piece(Config):
+    """A file, or a stretch of its lines."""
 
-    read: int = 0
-    kept: int = 0
-    bytes: int = 0  # UTF-8 bytes of what was kept
-    dropped: dict[str, int] = field(default_factory=dict)  # reason -> count
-    examples: dict[str, list[str]] = field(default_factory=dict)  # reason -> the first few sources
-
-    def keep(self, document: Document) -> Document:
-        """Count a document as kept and return it."""
-        self.read += 1
-        self.kept += 1
-        self.bytes += len(document.text.encode())
-        return document
-
-    def drop(self, reason: str, source: str) -> None:
-        """Count something that was looked at and not kept."""
-        self.read += 1
-        self._count(reason, source)
-
-    def remove(self, reason: str, document: Document) -> None:
-        """Count as dropped what an earlier stage had kept."""
-        self.kept -= 1
-        self.bytes -= len(document.text.encode())
-        self._count(reason, document.source)
-
-    def report(self) -> dict[str, Any]:
-        """Return the account as plain data, for a manifest."""
-        dropped = {
-            reason: {"count": count, "examples": list(self.examples[reason])}
-            for reason, count in sorted(self.dropped.items())
-        }
-        return {"read": self.read, "kept": self.kept, "bytes": self.bytes, "dropped": dropped}
-
-    def _count(self, reason: str, source: str) -> None:
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < EXAMPLES:
-            examples.append(source)
+    path: str
+    name: str  # what its documents are named after
+    size: int  # bytes of the whole file
+    alone: bool = False  # asked for by name: what is wrong with it is an error
+    start: int = 0  # bytes
+    stop: int | None = None  # None: to the end
+    line: int = 0  # lines before `start`
 
 
-class _Unusable(Exception):
-    """A file or line that gives no document: the reason a tally counts, and what a person needs to know."""
-
-    def __init__(self, reason: str, given: str = "", allowed: str = "", do: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.given, self.allowed, self.do = reason, given or reason, allowed, do
-
-
-def read(path: str | Path, tally: Tally, *, field: str = "text") -> Iterator[Document]:
-    """Yield the documents of a file, or of every .txt and .jsonl below a folder in the order of their names.
+def read(path: str | Path, tally: Tally, *, field: str = FIELD) -> Iterator[Document]:
+    """Yield the documents of a file, or of every readable file below a folder in the order of their names.
 
     Links that lead out of the folder and links to folders are not followed. DataError when the file cannot be
     read, and when nothing at all was kept.
     """
-    path = Path(path)
-    found = _folder(path, tally, field) if os.path.isdir(path) else _alone(path, tally, field)
     empty = True
-    for document in found:
-        empty = False
-        yield tally.keep(document)
+    for piece in pieces(path, tally):
+        for document in of(piece, tally, field=field):
+            empty = False
+            yield document
     if empty:
-        lines = [f"{count:,} x {reason}, first {tally.examples[reason][0]}" for reason, count in tally.dropped.items()]
-        raise DataError(
-            problem(_printable(str(path)), "nothing to read", f"expected text in {ENDINGS}"),
-            *(problem(_printable(str(path)), line) for line in lines),
-        )
+        raise DataError(*nothing(path, tally))
 
 
-def flaw(text: str) -> str | None:
-    """Return why a text cannot be a document, or None when it can."""
-    if not text or text.isspace():
-        return "empty"
-    if "\0" in text:
-        return "binary"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "half a character"  # a lone surrogate, which JSON can spell and UTF-8 cannot
-    return None
+def nothing(path: str | Path, tally: Tally) -> list[str]:
+    """Return the lines that say why a path holds no document."""
+    where = printable(str(path))
+    expected = f"expected text in {contract.formats()}"
+    lines = [problem(where, _line(tally, reason)) for reason in tally.dropped]
+    return [problem(where, "nothing to read", expected), *lines]
 
 
-def _alone(path: Path, tally: Tally, field: str) -> Iterator[Document]:
-    """Yield the documents of the one file that was asked for."""
-    try:
-        yield from _file(path, _printable(path.name), tally, field)
-    except _Unusable as bad:
-        raise DataError(problem(_printable(str(path)), bad.given, bad.allowed, do=bad.do)) from None
-
-
-def _folder(root: Path, tally: Tally, field: str) -> Iterator[Document]:
-    """Yield the documents of every file below `root`."""
+def pieces(path: str | Path, tally: Tally) -> Iterator[Piece]:
+    """Yield a file, or every file below a folder in the order of their names; links that lead away are counted."""
+    root = Path(path)
+    if not os.path.isdir(root):
+        yield Piece(path=str(root), name=printable(root.name), size=_size(root), alone=True)
+        return
     inside = root.resolve()
-    for path in _files(root):
-        name = _printable(path.relative_to(root).as_posix())
+    for each in _files(root):
+        name = printable(each.relative_to(root).as_posix())
         try:
-            if path.is_symlink():
-                _check_link(path, inside)
-            yield from _file(path, name, tally, field)
-        except _Unusable as bad:
-            tally.drop(bad.reason, name)
+            if each.is_symlink():
+                _check_link(each, inside)
+        except Unusable as bad:
+            tally.drop(bad.reason, name, bad.given)
+        else:
+            yield Piece(path=os.fsdecode(each), name=name, size=_size(each))
+
+
+def of(piece: Piece, tally: Tally, *, field: str = FIELD) -> Iterator[Document]:
+    """Yield the documents of a piece, counted as kept; DataError when it was asked for by name and cannot be read."""
+    try:
+        for document in _file(piece, tally, field):
+            yield tally.keep(document)
+    except MissingExtra as missing:
+        if piece.alone:
+            raise
+        tally.drop(str(missing), piece.name)
+    except Unusable as bad:
+        if piece.alone:
+            raise DataError(problem(printable(piece.path), bad.given, bad.allowed, do=bad.do)) from None
+        tally.drop(bad.reason, piece.name, bad.given)
+
+
+def _line(tally: Tally, reason: str) -> str:
+    """Return how often something was dropped for a reason, and what the first case was."""
+    line = f"{tally.dropped[reason]:,} x {reason}, first {tally.examples[reason][0]}"
+    return f"{line} ({tally.details[reason]})" if reason in tally.details else line
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, 0 where it cannot be asked: reading it will say why."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -164,27 +130,51 @@ def _check_link(path: Path, inside: Path) -> None:
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError):  # RuntimeError: a loop, before Python 3.13
-        raise _Unusable("link to nothing") from None
+        raise Unusable("link to nothing") from None
     if not target.is_relative_to(inside):
-        raise _Unusable("link out of the folder")
+        raise Unusable("link out of the folder")
     if target.is_dir():
-        raise _Unusable("link to a folder")
+        raise Unusable("link to a folder")
 
 
-def _file(path: Path, name: str, tally: Tally, field: str) -> Iterator[Document]:
-    """Yield the documents of one file; _Unusable when it cannot be read, or not to its end."""
+def _file(piece: Piece, tally: Tally, field: str) -> Iterator[Document]:
+    """Yield the documents of one piece; Unusable when it cannot be read, or not to its end."""
+    path = Path(piece.path)
     _check_regular(path)
-    ending = _ending(path)
     try:
-        with compressed.open(path) as stream:
-            if ending == ".txt":
-                yield _document(_decode(_bounded(stream.read(LONGEST + 1))), name, {})
-            else:
-                yield from _rows(stream, name, tally, field)
-    except compressed.DAMAGED as error:
-        raise _Unusable("damaged", f"damaged: {error}") from None
+        with path.open("rb") as stream:
+            before = os.fstat(stream.fileno())
+            budget = Budget.of(before.st_size)
+            part = stream if piece.stop is None and not piece.start else _stretch(stream, piece)
+            file = File(name=piece.name, stream=part, tally=tally, budget=budget, field=field, line=piece.line)
+            yield from contract.read(file)
+            after = path.stat()
     except OSError as error:
-        raise _Unusable("not readable", f"not readable: {error.strerror}") from None
+        raise Unusable("not readable", f"not readable: {error.strerror or error}") from None
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise Unusable("changed while it was read")
+
+
+def _stretch(stream: IO[bytes], piece: Piece) -> io.BufferedReader:
+    """Return a stream of a part of another."""
+    stream.seek(piece.start)
+    return io.BufferedReader(_Bounded(stream, (piece.stop or piece.size) - piece.start), 1 << 20)
+
+
+class _Bounded(io.RawIOBase):
+    """The next so many bytes of a stream."""
+
+    def __init__(self, stream: IO[bytes], left: int) -> None:
+        self._stream, self._left = stream, left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  # collections.abc.Buffer, from Python 3.12 on
+        data = self._stream.read(min(len(buffer), self._left))
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _check_regular(path: Path) -> None:
@@ -193,85 +183,6 @@ def _check_regular(path: Path) -> None:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         said = getattr(error, "strerror", None) or str(error)
-        raise _Unusable("not readable", f"not readable: {said}") from None
+        raise Unusable("not readable", f"not readable: {said}") from None
     if not stat.S_ISREG(mode):
-        raise _Unusable("not a regular file")
-
-
-def _ending(path: Path) -> str:
-    """Return `.txt` or `.jsonl`, whatever compression follows."""
-    endings = [suffix.lower() for suffix in path.suffixes[-2:]]
-    if endings and endings[-1] in compressed.ENDINGS:
-        endings.pop()
-    if not endings or endings[-1] not in {".txt", ".jsonl"}:
-        raise _Unusable("not .txt or .jsonl", f"a file ending in '{path.suffix}'", ENDINGS)
-    return endings[-1]
-
-
-def _rows(stream: io.BufferedIOBase, name: str, tally: Tally, field: str) -> Iterator[Document]:
-    """Yield the documents of a jsonl stream; a bad line is counted and passed over."""
-    number = 0
-    while line := _bounded(stream.readline(LONGEST + 1)):
-        number += 1
-        source = f"{name}:{number}"
-        try:
-            yield _row(line, source, field)
-        except _Unusable as bad:
-            tally.drop(bad.reason, source)
-    if not number:
-        raise _Unusable("empty")
-
-
-def _row(line: bytes, source: str, field: str) -> Document:
-    """Return the document that one line holds; its other text fields become `meta`."""
-    text = _decode(line)
-    if not text.strip():
-        raise _Unusable("empty")
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _Unusable("not JSON") from None
-    if not isinstance(row, dict) or field not in row:
-        raise _Unusable(f"no field '{field}'")
-    if not isinstance(row[field], str):
-        raise _Unusable(f"field '{field}' is not text")
-    return _document(row[field], source, {key: row[key] for key in row if key != field and isinstance(row[key], str)})
-
-
-def _document(text: str, source: str, meta: Mapping[str, str]) -> Document:
-    """Return a document, or refuse a text that cannot be one."""
-    reason = flaw(text)
-    if reason:
-        raise _Unusable(reason)
-    return Document(text=text.replace("\r\n", "\n"), source=source, meta=meta)
-
-
-def _bounded(data: bytes) -> bytes:
-    """Return `data`, or refuse more than one document may hold."""
-    if len(data) > LONGEST:
-        allowed = f"at most {LONGEST >> 20} MiB"
-        raise _Unusable("too long", "a longer document", allowed, do="write one document a line as .jsonl")
-    return data
-
-
-def _decode(data: bytes) -> str:
-    """Return UTF-8 bytes as text without a byte-order mark, saying where other bytes go wrong and what they may be."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise _Unusable("not UTF-8", "not UTF-8 at byte 0", do="it looks like UTF-16: convert it with iconv -f UTF-16")
-    if b"\0" in data:
-        raise _Unusable("binary", f"binary: byte {data.index(0)} is NUL", "text in UTF-8")
-    try:
-        return data.removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        at = error.start + len(data) - len(error.object)
-    try:
-        data.decode("gb18030")
-    except UnicodeDecodeError:
-        raise _Unusable("not UTF-8", f"not UTF-8 at byte {at}") from None
-    do = "it may be GB18030: convert it with iconv -f GB18030 -t UTF-8"
-    raise _Unusable("not UTF-8", f"not UTF-8 at byte {at}", do=do)
-
-
-def _printable(name: str) -> str:
-    """Return a file name that UTF-8 can hold, whatever bytes the file system allows."""
-    return os.fsencode(name).decode(errors="replace")
+        raise Unusable("not a regular file")

@@ -2,81 +2,97 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from hanlin.config import Config as Frozen
 
 if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help is quick
-    from hanlin.data.documents import Document, Tally
     from hanlin.data.manifest import Manifest
-    from hanlin.data.shards import Entry, Shards
+    from hanlin.data.shards import Shards
     from hanlin.report import Report
-    from hanlin.text.tokenizer import Config as Wanted
     from hanlin.text.tokenizer import Tokenizer
     from hanlin.train.recipe import Recipe
 
 POSITIONAL = ("source",)
-BATCH = 256  # documents tokenized together, over all cores
-TOKENIZER_BYTES = 30_000_000  # text that a tokenizer learns from; more changes few merges and takes minutes
 
 
 class Config(Frozen):
     """What `hanlin prepare` is told."""
 
-    source: str = Field(description="A .txt or .jsonl file (also .gz, .zst), a folder of them, or `localdocs`.")
+    source: str = Field(description="A file or archive of text, a folder of them, or `localdocs`.")
     output: str = Field("data", description="The folder to make.")
     valid: str | None = Field(None, description="A corpus of its own to hold out, in place of a part of the source.")
     valid_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the documents held out.")
-    kind: str = Field("bpe", description="Tokenizer to train: bpe, characters or bytes.")
+    kind: str = Field("bpe", description="Tokenizer to train: bpe, unigram, wordpiece, characters or bytes.")
     vocab: int = Field(8192, gt=0, description="Size of the vocabulary to train.")
     tokenizer: str | None = Field(None, description="A folder whose tokenizer is used as it is; none is trained.")
-    field: str = Field("text", description="Key of the text in jsonl rows.")
+    field: str = Field("text", description="Key or column of the text in rows.")
+    clean: tuple[str, ...] = Field((), description="A cleaning step, or `default` for all; may be given several times.")
+    near: float | None = Field(None, ge=0.7, le=1, description="Drop documents that are this alike, such as 0.8.")
+    lines: int | None = Field(None, ge=1, description="Remove lines that stand in more documents than this.")
     limit_bytes: int | None = Field(None, gt=0, description="Read no more text than this.")
     seed: int = Field(0, ge=0, description="Which documents are held out.")
+    workers: int = Field(0, ge=0, description="Processes; 0 is one a core.")
+    engine: str = Field("local", description="Where they run: local, or ray.")
 
 
 def run(config: Config) -> None:
     """Make the folder and say what is in it."""
     import click
 
-    for line in summary(prepare(config)):
+    with _bar() as watch:
+        manifest = prepare(config, watch)
+    for line in summary(manifest):
         click.echo(line)
     click.echo(f"made {config.output}; look: hanlin inspect {config.output}; next: hanlin train RECIPE data.train=...")
 
 
-def prepare(config: Config) -> Manifest:
-    """Make the folder: shards, tokenizer and report; nothing is left of it when anything fails."""
-    from hanlin.data import shards
-    from hanlin.data.documents import Tally
-    from hanlin.text.tokenizer import build
+def prepare(config: Config, watch: Callable[[str, int, int], None] = lambda *_: None) -> Manifest:
+    """Make the folder: shards, tokenizer and report; `watch` hears what is being done and how far it is."""
+    from hanlin.config import parse
+    from hanlin.data.clean.contract import DEFAULT
+    from hanlin.data.pipeline import corpus
+    from hanlin.machine import cores
+    from hanlin.text import tokenizer
 
-    wanted = _wanted(config)  # before the corpus is read: a bad option is an answer at once
-    ready = build(wanted, ()) if wanted.folder else None
-    tally = Tally()
-    with ExitStack() as stack:
-        spool = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
-        names = set[str]()
-        for name, document in _documents(config, tally):
-            names.add(name)
-            row = {"split": name, "text": document.text, "source": document.source}
-            spool.write(json.dumps(row, ensure_ascii=False) + "\n")
-        _require_train(names, config.source)
-        tokenizer = build(wanted, _texts(spool)) if ready is None else ready
-        return shards.write(
-            config.output,
-            _entries(spool, tokenizer),
-            vocab=tokenizer.vocab,
-            tokenizer_hash=tokenizer.hash,
-            report=tally.report,
-            also=tokenizer.save,
-        )
+    made: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab}
+    plan = corpus.Plan(
+        source=config.source,
+        valid=config.valid,
+        valid_fraction=config.valid_fraction,
+        field=config.field,
+        limit_bytes=config.limit_bytes,
+        clean=tuple(step for given in config.clean for step in (DEFAULT if given == "default" else (given,))),
+        near=config.near,
+        lines=config.lines,
+        tokenizer=parse(tokenizer.Config, {"from": config.tokenizer} if config.tokenizer else made, "tokenizer"),
+        seed=config.seed,
+    )
+    workers = config.workers or cores()
+    return corpus.prepare(plan, Path(config.output), engine=config.engine, workers=workers, watch=watch)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what shows, on standard error, how many parts of a corpus are done and how long the rest will take."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def watch(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(f"{what} parts")
+            bar.update(tasks[what], completed=done, total=of)
+
+        yield watch
 
 
 def material(recipe: Recipe, own: Path, report: Report) -> tuple[Tokenizer, Shards, Shards | None]:
@@ -141,77 +157,3 @@ def summary(manifest: Manifest) -> list[str]:
         rate = split.bytes / max(1, split.tokens)
         lines.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, {rate:.2f} bytes a token")
     return lines
-
-
-def _documents(config: Config, tally: Tally) -> Iterator[tuple[str, Document]]:
-    """Yield each document once, with the split it belongs to; what is held out is read first and never learned from."""
-    from hanlin.data import dedup, localdocs
-    from hanlin.data.split import split
-
-    fraction = 0.0 if config.valid else config.valid_fraction
-
-    def everything() -> Iterator[Document]:
-        if config.valid:
-            yield from localdocs.corpus(config.valid, tally, field=config.field)
-            held.append(tally.kept)
-        yield from localdocs.corpus(config.source, tally, field=config.field, limit_bytes=config.limit_bytes)
-
-    held: list[int] = []  # filled when the held-out corpus is through
-    for document in dedup.exact(everything(), tally):
-        name = "valid" if config.valid and not held else split(document, fraction, config.seed)
-        yield name, document
-
-
-def _wanted(config: Config) -> Wanted:
-    """Return what is asked of the tokenizer, checked."""
-    from hanlin.config import parse
-    from hanlin.text import tokenizer
-
-    made: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab}
-    return parse(tokenizer.Config, {"from": config.tokenizer} if config.tokenizer else made, "tokenizer")
-
-
-def _require_train(names: set[str], source: str) -> None:
-    """Refuse a corpus of which nothing is left to learn from."""
-    from hanlin.errors import DataError, problem
-
-    if "train" not in names:
-        do = "use more text, or a smaller valid_fraction"
-        raise DataError(problem(source, "nothing is left to learn from: every document is held out", do=do))
-
-
-def _texts(spool: IO[str]) -> Iterator[str]:
-    """Yield the texts of the training split alone, TOKENIZER_BYTES of them."""
-    left = TOKENIZER_BYTES
-    for row in _rows(spool):
-        if row["split"] == "train" and left > 0:
-            left -= len(row["text"])
-            yield row["text"]
-
-
-def _rows(spool: IO[str]) -> Iterator[dict[str, str]]:
-    """Yield the rows of the spool from its beginning."""
-    spool.seek(0)
-    for line in spool:
-        yield json.loads(line)
-
-
-def _entries(spool: IO[str], tokenizer: Tokenizer) -> Iterator[Entry]:
-    """Yield every row of the spool tokenized, in order."""
-    from hanlin.data.shards import Entry
-
-    for rows in _batches(_rows(spool)):
-        for row, ids in zip(rows, tokenizer.documents([each["text"] for each in rows])):
-            yield Entry(row["split"], ids, len(row["text"].encode()), row["source"])
-
-
-def _batches(rows: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
-    """Yield rows in lists of BATCH."""
-    batch: list[dict[str, str]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

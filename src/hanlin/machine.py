@@ -1,0 +1,20 @@
+"""What the machine has to give: cores and memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_bytes() -> int | None:
+    """Return the memory that programs may still take, None where the system does not say."""
+    try:
+        rows = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(row.split()[1]) * 1024 for row in rows if row.startswith("MemAvailable:")), None)
