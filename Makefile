@@ -25,9 +25,11 @@ check: $(VENV)/dev.stamp ## style, types, layers, budget
 scores: $(VENV)/dev.stamp ## trained scores on real data (HANLIN_DATA)
 	$(BIN)/python -m benchmarks.perplexity
 
-bench: $(VENV)/dev.stamp ## speed tables
+bench: $(VENV)/dev.stamp ## speed tables; the servers beside ours are built and installed first
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.writing
+	$(PIP) -e ".[dev,bench]"
+	$(BIN)/python -m benchmarks.serve
 
 clean: ## forget the environment
 	rm -rf $(VENV)
