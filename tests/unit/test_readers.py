@@ -328,3 +328,13 @@ def test_packed_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(contract, "FREE", 1 << 20)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n' + b" " * 30_000_000))
     refused(tmp_path / "a.jsonl.gz", "unpacks to too much; at most 200 bytes for each packed byte")
+
+
+def test_the_first_of_several_fields_that_a_row_has(tmp_path: Path) -> None:
+    """Guards against a folder of which half is dropped because its files call the text by different names."""
+    rows = ['{"text": "a", "body": "b"}', '{"title": "t", "body": ["c", "d"]}', '{"title": "t"}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    tally = Tally()
+    found = [each.text for each in documents.read(tmp_path / "rows.jsonl", tally, field="text,body")]
+    assert found == ["a", "c\nd"]
+    assert tally.dropped == {"no field 'text,body'": 1}

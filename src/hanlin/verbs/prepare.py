@@ -31,7 +31,7 @@ class Config(Frozen):
     kind: str = Field("bpe", description="Tokenizer to train: bpe, unigram, wordpiece, characters or bytes.")
     vocab: int = Field(8192, gt=0, description="Size of the vocabulary to train.")
     tokenizer: str | None = Field(None, description="A folder whose tokenizer is used as it is; none is trained.")
-    field: str = Field("text", description="Key or column of the text in rows.")
+    field: str = Field("text", description="Key or column of the text in rows; several by commas: the first there is.")
     clean: tuple[str, ...] = Field((), description="A cleaning step, or `default` for all; may be given several times.")
     near: float | None = Field(None, ge=0.7, le=1, description="Drop documents that are this alike, such as 0.8.")
     lines: int | None = Field(None, ge=1, description="Remove lines that stand in more documents than this.")

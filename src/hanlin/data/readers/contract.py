@@ -13,7 +13,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePosixPath
@@ -70,7 +70,7 @@ class File:
     stream: IO[bytes]
     tally: Tally
     budget: Budget
-    field: str = FIELD
+    field: str = FIELD  # or several, by commas: the first that a row has
     depth: int = 0  # how many archives it lies in
     line: int = 0  # lines of the file before the stream begins
 
@@ -178,10 +178,16 @@ def choose(file: File, columns: Sequence[str], texts: Sequence[str]) -> str:
 
     `columns` are all there are, `texts` those that could be meant. A choice of our own is noted in the tally.
     """
-    if file.field in columns or file.field != FIELD or len(texts) != 1:
-        return file.field
+    asked = wanted(file, columns)
+    if asked or file.field != FIELD or len(texts) != 1:
+        return asked or file.field
     file.tally.note(f"text taken from '{texts[0]}'")
     return texts[0]
+
+
+def wanted(file: File, columns: Container[str]) -> str:
+    """Return the first of the fields asked for that is there, or an empty text."""
+    return next((name for name in file.field.split(",") if name in columns), "")
 
 
 def rows(file: File, found: Iterator[tuple[int, Mapping[str, object]]], field: str = "") -> Iterator[Document]:
@@ -189,8 +195,10 @@ def rows(file: File, found: Iterator[tuple[int, Mapping[str, object]]], field: s
     for number, row in found:
         source = f"{file.name}:{number}"
         try:
-            field = field or choose(file, list(row), [key for key in row if isinstance(row[key], str)])
-            yield of_row(row, source, file.field if file.field in row else field)
+            asked = wanted(file, row)
+            if not asked and not field:
+                field = choose(file, list(row), [key for key in row if isinstance(row[key], str)])
+            yield of_row(row, source, asked or field)
         except Unusable as bad:
             file.tally.drop(bad.reason, source, bad.given)
 
