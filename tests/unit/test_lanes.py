@@ -8,6 +8,7 @@ from hanlin.errors import AbilityError
 from hanlin.nn.attention import spelled_out
 from hanlin.nn.cache import KeyValueCache, StateCache
 from hanlin.nn.lanes import Lanes
+from hanlin.nn.thin import thin
 
 
 class Played:
@@ -117,6 +118,31 @@ def test_windows(window):
         torch.testing.assert_close(got, expected[:, :, new])
         at += count
     assert at == width
+
+
+@pytest.mark.parametrize("window", [2, None])
+def test_one_call_for_all_lanes_is_one_by_one(played, window):
+    """Guards against a path that only an accelerator takes, and that no test on a CPU would go."""
+    played.feed(0, (0, 6), (1, 2), (2, 4))
+    lanes = played.lanes
+    lanes.coming(3, [])
+    lanes.extend(3, None)
+    keys, values = lanes.pool.keys[0], lanes.pool.values[0]
+    q = torch.randn(4, 3, keys.shape[-1])
+    found = [each(keys, values, q, window) for each in (lanes._masked, lanes._one_by_one)]
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "off"), [(1, torch.bfloat16, True), (2, torch.bfloat16, False), (1, torch.float32, False)]
+)
+def test_thin_rows_leave_no_trace(rows, dtype, off):
+    """Guards against a setting of the whole process that stays changed after an error, or is changed for nothing."""
+    before = torch.backends.mkldnn.enabled
+    with pytest.raises(ZeroDivisionError), thin(rows, dtype, torch.device("cpu")):
+        assert torch.backends.mkldnn.enabled == (before and not off)
+        raise ZeroDivisionError
+    assert torch.backends.mkldnn.enabled == before
 
 
 def test_lengths_can_be_cut_and_restored(played):

@@ -25,6 +25,7 @@ from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.generate.stops import Until
 from hanlin.models.contract import Decodes, Memory, Model, require
 from hanlin.nn.cache import Cache
+from hanlin.nn.thin import thin
 
 if TYPE_CHECKING:
     from hanlin.text.stream import Stream
@@ -197,7 +198,8 @@ def _steps(
             ids = _leave(batch, choice.ids, step + 1)
             if batch.history is not None:
                 batch.history.add(ids)
-            logits = model.logits(model(ids[:, None], memory=batch.memory, cache=batch.cache)[:, 0])
+            with thin(len(ids), model.dtype, model.device):
+                logits = model.logits(model(ids[:, None], memory=batch.memory, cache=batch.cache)[:, 0])
 
 
 def _begin(

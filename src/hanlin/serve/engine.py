@@ -19,6 +19,7 @@ from hanlin.generate.decode import Row, Step, after, taken
 from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.models.contract import Decodes, Encodes, Model, require
 from hanlin.nn.lanes import Lanes
+from hanlin.nn.thin import thin
 from hanlin.serve.scheduler import Key, Plan
 from hanlin.text.tokenizer import Tokenizer
 
@@ -101,11 +102,13 @@ class Engine:
                 columns.append(end - 1)
         self._lanes.coming(self._writing, alone)
         tokens = torch.tensor([ids], device=self.model.device)
-        hidden = self.model(tokens, cache=self._lanes)[0]
+        with thin(len(ids), self.model.dtype, self.model.device):
+            hidden = self.model(tokens, cache=self._lanes)[0]
         for read in plan.reads:
             if read.last:
                 self._promote(read.key)
-        return self.model.logits(hidden[columns]) if columns else None
+        with thin(len(columns), self.model.dtype, self.model.device):
+            return self.model.logits(hidden[columns]) if columns else None
 
     def _promote(self, key: Key) -> None:
         """Move a row that has read its prompt behind the writing ones."""
