@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,15 @@ class Sizes(Frozen):
 
 
 def lines(path: str, sizes: Sizes, place: Runtime) -> list[Line]:
-    """Open everything that `path` names; HanlinError says why a folder cannot be served."""
-    return [_line(name, folder, sizes, place) for name, folder in named(path).items()]
+    """Open everything that `path` names; HanlinError says why a folder cannot be served.
+
+    This happens in a thread of its own, which ends: every thread that computes with torch keeps a team of OpenMP
+    threads, and where there are more of them than cores, each step of the engine takes twice as long.
+    """
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(
+            lambda: [_line(name, folder, sizes, place) for name, folder in named(path).items()]
+        ).result()
 
 
 def named(path: str) -> dict[str, Path]:
