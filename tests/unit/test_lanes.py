@@ -139,9 +139,16 @@ def test_one_call_for_all_lanes_is_one_by_one(played, window):
 def test_thin_rows_leave_no_trace(rows, dtype, off):
     """Guards against a setting of the whole process that stays changed after an error, or is changed for nothing."""
     before = torch.backends.mkldnn.enabled
-    with pytest.raises(ZeroDivisionError), thin(rows, dtype, torch.device("cpu")):
-        assert torch.backends.mkldnn.enabled == (before and not off)
-        raise ZeroDivisionError
+    inside = []
+
+    def fail():
+        with thin(rows, dtype, torch.device("cpu")):
+            inside.append(torch.backends.mkldnn.enabled)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert inside == [before and not off]
     assert torch.backends.mkldnn.enabled == before
 
 
