@@ -195,11 +195,16 @@ class TestSameForAll:
         assert content("one") == content("two")
 
     @pytest.mark.slow
+    @pytest.mark.filterwarnings("ignore")  # Ray warns of itself
     def test_ray(self, folder, small):
         """Guards against a cluster that makes other shards than one machine."""
-        pytest.importorskip("ray", reason="ray is not installed: pip install 'hanlin[cluster]'")
+        ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'hanlin[cluster]'")
         prepare("one")
-        prepare("two", engine="ray", workers=2)
+        try:
+            prepare("two", engine="ray", workers=2)
+            assert ray.is_initialized(), "somebody else did the work"
+        finally:
+            ray.shutdown()
         assert content("one") == content("two")
 
     def test_an_unknown_engine(self, folder):
