@@ -126,6 +126,7 @@ def test_ten_kills(tmp_path):
 
 
 @pytest.mark.multiprocess
+@pytest.mark.slow
 def test_damaged_checkpoints_are_named_and_the_one_before_is_used(tmp_path):
     """A run that trusts a truncated or bit-flipped checkpoint, or begins again without a word."""
     make(tmp_path, 30)

@@ -75,7 +75,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow  # a stop at every part is in tests/unit/test_pipeline.py
+@pytest.mark.parametrize("kills", [10])
 def test_killed_and_gone_on(corpus, kills):
     """Guards against documents lost or made twice, and half-written files that are taken for whole ones."""
     began = time.monotonic()

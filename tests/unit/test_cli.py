@@ -222,6 +222,7 @@ class Interrupt(MetaPathFinder):
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background without it
 from hanlin import cli
 sys.argv = ["hanlin", "generate", "nowhere", "x"]
 cli.main()

@@ -25,7 +25,7 @@ class Config(Frozen):
     """What `hanlin serve` is told."""
 
     models: str = Field(description="A model folder, a folder of model folders, or a hub name.")
-    host: str = Field("127.0.0.1", description="The address to listen at; others than this machine's own reach it.")
+    host: str = Field("127.0.0.1", description="The address to listen at; others can reach any but this machine's own.")
     port: int = Field(8000, ge=0, le=65535, description="The port; 0 finds a free one.")
     key_file: str | None = Field(None, description=f"A file of keys, `name: key` a line; {KEY} is read without it.")
     origin: tuple[str, ...] = Field((), description="A web page's origin that may call; may be given several times.")
