@@ -187,12 +187,11 @@ def test_sentencepiece_line_by_line(real_data, models, tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_sentencepiece_on_every_chinese_file(real_data, models, tmp_path, name):
-    """Guards against the same on 8 MB of Chinese; in XLNet's 后 + 的 scores as 后的, 8 times."""
+    """Guards against the same on 8 MB of Chinese; XLNet's 后 + 的 scores as 后的: 8 lines, 29 of 3,567 longer pieces."""
     theirs, ours = library(models / name), alone(models / name, tmp_path)
     texts = corpora(real_data, "zh_*/*")
     assert compare(theirs, ours, "\n".join(texts).split("\n")) <= 8
-    for text in texts:
-        assert compare(theirs, ours, re.findall(r"(?s).{1,2000}", text)) <= 12
+    assert sum(compare(theirs, ours, re.findall(r"(?s).{1,2000}", text)) for text in texts) <= 29
 
 
 def test_known_differences(models, tmp_path):
