@@ -187,7 +187,7 @@ def test_sentencepiece_line_by_line(real_data, models, tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_sentencepiece_on_every_chinese_file(real_data, models, tmp_path, name):
-    """Guards against the same on 8 MB of Chinese; XLNet's 后 + 的 scores as 后的: 8 lines, 29 of 3,567 longer pieces."""
+    """Guards against the same on 8 MB of Chinese; XLNet's 后 + 的 scores as 后的: 8 lines, 29 of 3,567 pieces."""
     theirs, ours = library(models / name), alone(models / name, tmp_path)
     texts = corpora(real_data, "zh_*/*")
     assert compare(theirs, ours, "\n".join(texts).split("\n")) <= 8
