@@ -9,6 +9,7 @@ In a thread of this process (`serving`), where a test can look at the worker, or
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -177,13 +178,21 @@ def held(running, model, monkeypatch):
             until(running.idle)
 
 
-def until(condition, seconds=10.0):
+def until(condition, seconds=30.0):
     """Return the seconds until a condition holds; fail when it does not."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, "does not come about"
         time.sleep(0.002)
     return time.monotonic() - began
+
+
+async def reached(condition, seconds=30.0):
+    """Wait for a condition without holding the other clients up; fail when it does not come about."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, "does not come about"
+        await asyncio.sleep(0.001)
 
 
 def events(text):

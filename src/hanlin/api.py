@@ -84,26 +84,20 @@ class LanguageModel:
 
     def sampling(self, prompts: Sequence[str], choices: Mapping[str, Any]) -> Sampling:
         """Return checked choices; a limit left out is LIMIT, or what the context leaves after the longest prompt."""
-        room = self.config.context - max((len(self._prompt(prompt)) for prompt in prompts), default=0)
+        room = self.config.context - max((len(self.tokenizer.prompt(prompt)) for prompt in prompts), default=0)
         return parse(Sampling, {"limit": max(0, min(LIMIT, room)), **choices}, "generate")
 
     def answers(self, prompts: Sequence[str], sampling: Sampling) -> list[decode.Answer]:
         """Return whole answers with their ids, log-probabilities and why they ended; n for each prompt, in order."""
-        ids = [self._prompt(prompt) for prompt in prompts]
+        ids = [self.tokenizer.prompt(prompt) for prompt in prompts]
         return decode.answers(self.module, ids, sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer)
 
     def _stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
         """Return the pieces of one answer as they come; what cannot be done is said now, not at the first piece."""
         steps = decode.generate(
-            self.module, [self._prompt(prompt)], sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer
+            self.module, [self.tokenizer.prompt(prompt)], sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer
         )
         return (step.text for step in steps if step.text)
-
-    def _prompt(self, text: str) -> list[int]:
-        """Return a prompt's ids; nothing at all begins with BOS where there is one."""
-        ids = list(self.tokenizer.encode(text).ids)
-        bos = self.tokenizer.special.bos
-        return ids or ([] if bos is None else [bos])
 
     def score(self, texts: Sequence[str], *, given: str | None = None) -> list[Scored]:
         """Return the log-probability of each text, after `given` where there is one, else after BOS.
@@ -112,7 +106,7 @@ class LanguageModel:
         """
         if isinstance(texts, str):  # a sequence of its letters, which nobody means
             raise HanlinError(problem("score", "one text", "a list of texts", do="write [text]"))
-        before = self._prompt(given) if given is not None else self._prompt("")
+        before = self.tokenizer.prompt(given) if given is not None else self.tokenizer.prompt("")
         tails = [
             [each for each in self.tokenizer.encode(text).ids if each != self.tokenizer.special.bos] for text in texts
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 
 import httpx
 import pytest
@@ -94,12 +95,13 @@ def test_an_answer_in_company_is_the_answer_alone(server, seed):
     serving.until(server.idle)
 
 
-def counted(server, model, monkeypatch):
-    """Count the steps that a model's engine takes, and slow each down a little; returns the list that grows."""
+def counted(server, model, monkeypatch, opened=None):
+    """Count the steps that a model's engine takes, the first no earlier than `opened` is set; the list grows."""
     engine, steps, step = server.engine(model), [], server.engine(model).step
 
     def slow(plan):
         steps.append(plan)
+        assert opened is None or opened.wait(30)
         serving.time.sleep(0.001)
         return step(plan)
 
@@ -112,21 +114,25 @@ def test_nobody_is_starved(tmp_path, monkeypatch):
     serving.models(tmp_path, "bytes")
     keys = {"greedy": KEY, "modest": "the-key-of-another"}
     with serving.serving(tmp_path, keys=keys) as server:
-        steps = counted(server, "bytes", monkeypatch)
+        opened = threading.Event()
+        steps = counted(server, "bytes", monkeypatch, opened)
 
         async def main():
             limits = httpx.Limits(max_connections=CLIENTS)
             async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60, trust_env=False) as http:
                 many = {"model": "bytes", "prompt": "a" * 40, "max_tokens": 50, "n": 8, "seed": 1, "stream": True}
                 http.headers["Authorization"] = f"Bearer {KEY}"
-                greedy = [asyncio.create_task(ask(http, {**many, "seed": seed})) for seed in range(8)]
-                while server.worker.load().waiting < 6:
-                    await asyncio.sleep(0.001)
+                greedy = [asyncio.create_task(ask(http, many))]
+                await serving.reached(lambda: steps)
+                greedy += [asyncio.create_task(ask(http, {**many, "seed": seed})) for seed in range(2, 9)]
+                await serving.reached(lambda: server.worker.load().waiting == 7)
                 headers = {"Authorization": f"Bearer {keys['modest']}"}
-                before = len(steps)
                 body = {"model": "bytes", "prompt": "b", "max_tokens": 5, "seed": 1}
-                reply = await http.post("/v1/completions", json=body, headers=headers)
-                waited = len(steps) - before
+                modest = asyncio.create_task(http.post("/v1/completions", json=body, headers=headers))
+                await serving.reached(lambda: server.worker.load().waiting == 8)
+                opened.set()
+                reply = await modest
+                waited = len(steps)
                 left = sum(not each.done() for each in greedy)
                 return reply.json(), waited, left, await asyncio.gather(*greedy)
 
@@ -161,8 +167,7 @@ def test_two_models_share_the_machine(server, monkeypatch):
         headers = {"Authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60, trust_env=False) as http:
             slow = asyncio.create_task(ask(http, {**long, "model": "bytes"}))
-            while len(first) < 10:
-                await asyncio.sleep(0.001)
+            await serving.reached(lambda: len(first) >= 10)
             seen.append(len(first))
             await ask(http, short)
             seen.append(len(first))

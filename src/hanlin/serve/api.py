@@ -178,8 +178,9 @@ async def chat(request: Request) -> Response:
 async def tokenize(request: Request) -> Response:
     """Return the token ids of a text."""
     asked, served = await _asked(Tokenize, request)
-    plain = asked.add_special_tokens is False
-    ids = await asyncio.to_thread(_bare if plain else _ids, asked.prompt, served)
+    added = asked.add_special_tokens is not False
+    encode = served.tokenizer.prompt if added else lambda text: served.tokenizer.encode(text, added=False).ids
+    ids = await asyncio.to_thread(encode, asked.prompt)
     return _json({"count": len(ids), "max_model_len": served.context, "tokens": ids})
 
 
@@ -222,17 +223,9 @@ def _served(request: Request, name: str) -> Served:
     return known[name]
 
 
-def _ids(given: str | tuple[int, ...], served: Served) -> tuple[int, ...]:
-    """Return a prompt's ids, text encoded as everywhere; nothing at all begins with BOS where there is one."""
-    if not isinstance(given, str):
-        return _known(given, served, "prompt")
-    bos = served.tokenizer.special.bos
-    return served.tokenizer.encode(given).ids or (() if bos is None else (bos,))
-
-
-def _bare(given: str, served: Served) -> tuple[int, ...]:
-    """Return a text's ids without what the post-processor adds."""
-    return tuple(served.tokenizer.raw.encode(given, add_special_tokens=False).ids)
+def _ids(given: str | tuple[int, ...], served: Served) -> Sequence[int]:
+    """Return a prompt's ids, text encoded as everywhere."""
+    return served.tokenizer.prompt(given) if isinstance(given, str) else _known(given, served, "prompt")
 
 
 def _known(ids: tuple[int, ...], served: Served, where: str) -> tuple[int, ...]:

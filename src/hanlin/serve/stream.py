@@ -24,7 +24,7 @@ from hanlin.generate.decode import after
 from hanlin.serve.protocol import Chat, Completion
 from hanlin.serve.refusal import Refused
 from hanlin.serve.worker import Failed, Piece, Served, Ticket
-from hanlin.text.stream import Stream, alphabet
+from hanlin.text.stream import Stream
 from hanlin.text.tokenizer import Tokenizer
 
 Json = dict[str, Any]
@@ -91,27 +91,15 @@ class Spelling:
         return self.known[id]
 
     def _of(self, id: int) -> tuple[str, list[int] | None]:
-        alone = self.tokenizer.decode([id], special=True)
-        if "\ufffd" not in alone:
-            text = self.tokenizer.decode([id, id], special=True)[len(alone) :]  # alone, SentencePiece drops its space
-            return text, list(text.encode())
-        data = _bytes(self.tokenizer.token(id))
+        data = self.tokenizer.bytes_of(id)
         if data is None:
-            return alone, None
+            alone = self.tokenizer.decode([id], special=True)
+            text = self.tokenizer.decode([id, id], special=True)[len(alone) :]  # as it stands behind another
+            return (text, list(text.encode())) if "\ufffd" not in text else (alone, None)
         try:
             return data.decode(), list(data)
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data), list(data)
-
-
-_ALPHABET = alphabet()
-
-
-def _bytes(token: str) -> bytes | None:
-    """Return the bytes that a vocabulary's spelling stands for, or None when it does not say."""
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return bytes.fromhex(token[3:5])
-    return bytes(_ALPHABET[each] for each in token) if all(each in _ALPHABET for each in token) else None
 
 
 class Reply(ABC):

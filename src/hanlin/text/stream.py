@@ -53,6 +53,10 @@ class Decoder(ABC):
     def stream(self, special: bool) -> Stream:
         """Return a fresh stream."""
 
+    @abstractmethod
+    def bytes_of(self, id: int) -> bytes | None:
+        """Return the bytes that one id stands for, None where only its company tells."""
+
 
 def decoder(raw: tokenizers.Tokenizer) -> Decoder:
     """Return the table of bytes where the vocabulary has one, else the library's own decoder."""
@@ -147,6 +151,10 @@ class Bytes(Decoder):
         """Return a fresh stream."""
         return ByteStream(self, special)
 
+    def bytes_of(self, id: int) -> bytes | None:
+        """Return the bytes that one id stands for; an id without a token has none."""
+        return self.table.get(id, b"")
+
 
 class ByteStream(Stream):
     """Reads bytes as UTF-8 as they come, a character when it is whole."""
@@ -199,6 +207,9 @@ class Library(Decoder):
     def stream(self, special: bool) -> Stream:
         """Return a fresh stream."""
         return LibraryStream(self, special)
+
+    def bytes_of(self, id: int) -> None:
+        """Return None: the library spaces and joins tokens by what stands before them."""
 
 
 class LibraryStream(Stream):

@@ -94,14 +94,20 @@ class Tokenizer:
         special = Special(**{role: found.raw.token_to_id(name) for role, name in found.names.items()})
         return cls(found.raw, special, found.settings)
 
-    def encode(self, text: str, pair: str | None = None, *, context: int | None = None) -> Encoding:
+    def encode(self, text: str, pair: str | None = None, *, context: int | None = None, added: bool = True) -> Encoding:
         """Return the ids of a text, or of two, with what the post-processor adds, in at most `context` tokens.
 
-        What does not fit is cut from the end of the longer text and counted in `truncated`; added tokens stay.
+        What does not fit is cut from the end of the longer text and counted in `truncated`; added tokens stay. With
+        `added` false, nothing is added.
         """
         with guarded("text"):
             require_unicode(text, pair or "")
-            return encoding(self.raw.encode(text, pair), context)
+            return encoding(self.raw.encode(text, pair, add_special_tokens=added), context)
+
+    def prompt(self, text: str) -> list[int]:
+        """Return the ids of a text to be continued; nothing at all begins with BOS where there is one."""
+        bos = self.special.bos
+        return list(self.encode(text).ids) or ([] if bos is None else [bos])
 
     def encode_batch(self, texts: Sequence[str], *, context: int | None = None) -> list[Encoding]:
         """Return `encode` of every text, computed in parallel."""
@@ -140,6 +146,10 @@ class Tokenizer:
         if found is None:
             raise TokenizerError(problem(f"id {id}", "no such token", f"ids go from 0 to {self.vocab - 1}"))
         return found
+
+    def bytes_of(self, id: int) -> bytes | None:
+        """Return the bytes that a token stands for, None where the vocabulary does not say."""
+        return self._decoder.bytes_of(id)
 
     def id(self, token: str) -> int | None:
         """Return the id of a token as the vocabulary writes it, or None."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help
 
 POSITIONAL = ("models",)
 KEY = "HANLIN_API_KEY"  # of the environment
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 class Config(Frozen):
@@ -66,13 +65,14 @@ def application(config: Config, known: Mapping[str, str]) -> Api:
     """Return the application with its models opened."""
     from hanlin import runtime
     from hanlin.serve import api, folder
+    from hanlin.serve.guard import LOOPBACK
     from hanlin.serve.limits import Limits
     from hanlin.serve.worker import Worker
 
     place = runtime.start(device=config.device, precision=config.precision, threads=config.threads)
     sizes = folder.Sizes(slots=config.slots, chunk=config.chunk, queue=config.queue, context=config.context)
     worker = Worker(folder.lines(config.models, sizes, place))
-    hosts = None if config.host not in LOOPBACK else LOOPBACK
+    hosts = LOOPBACK if _private(config) else None
     limits = Limits(
         request_s=config.request_s, prompts=min(32, config.queue)
     )  # all of a request's prompts queue at once
@@ -107,12 +107,19 @@ def keys(config: Config) -> dict[str, str]:
     return found
 
 
+def _private(config: Config) -> bool:
+    """Return whether only this machine reaches the address."""
+    from hanlin.serve.guard import LOOPBACK
+
+    return config.host in {*LOOPBACK, "::1"}
+
+
 def _welcome(config: Config, app: Api, url: str, known: Mapping[str, str]) -> list[str]:
     """Return what a person needs to use the server."""
     lines = [f"serving {', '.join(app.worker.models)} at {url}/v1"]
     if config.key_file is None and not os.environ.get(KEY):
         lines.append(f"key: {known['default']}   (made for this start; {KEY} or --key-file sets one)")
-    if config.host not in LOOPBACK:
+    if not _private(config):
         lines.append("others can reach this address, and HTTP hides nothing on the way: put TLS in front of it")
     name = next(iter(app.worker.models))
     body = f'{{"model": "{name}", "prompt": "The"}}'

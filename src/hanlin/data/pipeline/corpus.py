@@ -38,7 +38,7 @@ class Plan(Config):
     valid_fraction: float
     field: str
     limit_bytes: int | None
-    clean: tuple[str, ...] | None  # names of steps; None: no cleaning
+    clean: tuple[str, ...]  # names of steps, in order
     near: float | None
     lines: int | None
     tokenizer: tokenizers.Config
@@ -54,7 +54,7 @@ def prepare(plan: Plan, output: Path, *, engine: str, workers: int, watch: Watch
 def _prepare(plan: Plan, output: Path, folder: Path, engine: str, workers: int, watch: Watch) -> Manifest:
     """Do what is not done yet."""
     ready = tokenizers.build(plan.tokenizer, ()) if plan.tokenizer.folder else None
-    steps = cleaning.steps(() if plan.clean is None else plan.clean)
+    steps = cleaning.steps(plan.clean)
     tally = documents.Tally()
     parts = cutting.parts(
         {**({"valid": plan.valid} if plan.valid else {}), "train": plan.source}, plan.limit_bytes, tally

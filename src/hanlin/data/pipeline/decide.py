@@ -3,8 +3,8 @@
     facts ─ exact duplicates ─ near duplicates ─ split ─ repeated lines ─┬─> decision-00007.safetensors  for each part
             a text's first     a cluster's first  by share                └─> a Tally of what was dropped and why
 
-The texts themselves are not read, but for the names in a few examples. Memory: 16 bytes a document, some 60 more for
-near duplicates, whose signatures stay on the disk, and 12 for each line that stands in more than one document.
+The texts themselves are not read, but for the names in a few examples. Memory: some 40 bytes a document, 60 more for
+near duplicates, whose signatures stay on the disk, and 12 for each different line where lines are counted.
 
 Letters: n documents of all parts.
 """
@@ -61,12 +61,12 @@ class Corpus:
     def __init__(self, folder: str, parts: Sequence[Part]) -> None:
         """Read what is small."""
         self.folder, self.parts = folder, parts
-        each = [stage.facts(folder, part.number) for part in parts]
-        self.counts = [len(facts.sizes) for facts in each]
+        sizes = [stage.facts(folder, part.number, "sizes") for part in parts]
+        self.counts = [len(each) for each in sizes]
         self.starts = np.cumsum([0, *self.counts])
-        self.digests = np.concatenate([facts.digests for facts in each])
-        self.sizes: Numbers = np.concatenate([facts.sizes for facts in each])
-        self.shares = np.concatenate([facts.shares for facts in each])
+        self.sizes: Numbers = np.concatenate(sizes)
+        self.digests = np.concatenate([stage.facts(folder, part.number, "digests") for part in parts])
+        self.shares = np.concatenate([stage.facts(folder, part.number, "shares") for part in parts])
         self.held = np.repeat([part.role == "valid" for part in parts], self.counts)
 
     def signatures(self, rows: Numbers) -> NDArray[np.uint16]:
@@ -74,7 +74,7 @@ class Corpus:
         with files.scratch(Path(self.folder)) as file:
             for part, start, stop in zip(self.parts, self.starts, self.starts[1:]):
                 wanted = rows[(rows >= start) & (rows < stop)] - start
-                file.write(stage.facts(self.folder, part.number).signatures[wanted].tobytes())
+                file.write(stage.facts(self.folder, part.number, "signatures")[wanted].tobytes())
             file.flush()
             if not len(rows):
                 return np.empty((0, minhash.SIZE), np.uint16)
@@ -127,8 +127,8 @@ def _write(corpus: Corpus, split: Numbers, rules: Rules) -> Iterator[Path]:
 
 def _kept_lines(corpus: Corpus, split: Numbers, number: int) -> Iterator[NDArray[np.uint64]]:
     """Yield the hashes of the lines of each document of a part that is kept."""
-    facts = stage.facts(corpus.folder, corpus.parts[number].number)
+    hashes, ends = (stage.facts(corpus.folder, corpus.parts[number].number, name) for name in ("lines", "ends"))
     start = corpus.starts[number]
-    begins = np.concatenate([[0], facts.ends[:-1]]) if len(facts.ends) else facts.ends
+    begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
     for place in np.flatnonzero(split[start : start + corpus.counts[number]] != DROPPED):
-        yield facts.lines[begins[place] : facts.ends[place]]
+        yield hashes[begins[place] : ends[place]]

@@ -1,7 +1,7 @@
 """What is done to each part of a corpus on its own, in any process: read and clean it, and later make tokens of it.
 
     part ─ read ─ clean ─┬─> texts-00007.jsonl.zst       text, source, meta: a row a document
-                         ├─> facts-00007.safetensors     what deciding needs, some 300 bytes a document
+                         ├─> facts-00007.safetensors     what deciding needs, some 600 bytes a document
                          └─> read-00007.json             the account; written last: the part is done
                 … decide.py …
     texts ─ what is kept ─ tokenize ─┬─> tokens-00007.safetensors
@@ -20,7 +20,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
 from hanlin import files
@@ -68,18 +68,6 @@ class Kept(Config):
     decision: str  # a file that decide.py wrote
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What deciding needs of the documents of a part."""
-
-    digests: NDArray[np.uint64]  # (n, 2) of each text
-    sizes: NDArray[np.int64]  # (n,) UTF-8 bytes
-    shares: NDArray[np.float64]  # (n,) in [0, 1): below valid_fraction it is held out
-    signatures: NDArray[np.uint16]  # (n, 128) or (n, 0)
-    lines: NDArray[np.uint64]  # hashes of the lines of all documents, one after another
-    ends: NDArray[np.int64]  # (n,) where those of each document end
-
-
 def path(folder: Path | str, kind: str, number: int) -> Path:
     """Return where a file of a part lies."""
     endings = {"texts": "jsonl.zst", "facts": "safetensors", "tokens": "safetensors", "read": "json", "made": "json"}
@@ -108,9 +96,11 @@ def account(folder: str, kind: str, number: int) -> Tally:
     return Tally.of(read_json(path(folder, kind, number)))
 
 
-def facts(folder: str, number: int) -> Facts:
-    """Return the facts about a part."""
-    return Facts(**load_file(path(folder, "facts", number)))
+def facts(folder: str, number: int, column: str) -> NDArray[Any]:
+    """Return one column of the facts about a part (see Gathered); the others stay on the disk."""
+    with safe_open(path(folder, "facts", number), framework="np") as file:
+        found: NDArray[Any] = file.get_tensor(column)
+    return found
 
 
 def texts(folder: str, number: int) -> Iterator[Document]:
@@ -142,12 +132,12 @@ def tokenize(given: Kept) -> None:
 
 def learned_bytes(folder: str, number: int, decision: Path) -> int:
     """Return how much text of a part is to be learned from."""
-    return int(facts(folder, number).sizes[load_file(decision)["split"] == TRAIN].sum())
+    return int(facts(folder, number, "sizes")[load_file(decision)["split"] == TRAIN].sum())
 
 
 def sample(folder: str, number: int, decision: Path, share: float) -> Iterator[str]:
     """Yield a share of the texts of a part that are to be learned from, chosen by their digests."""
-    drawn = facts(folder, number).digests[:, 0] >> np.uint64(11) < share * 2**53
+    drawn = facts(folder, number, "digests")[:, 0] >> np.uint64(11) < share * 2**53
     wanted = drawn & (load_file(decision)["split"] == TRAIN)
     for document, chosen in zip(texts(folder, number), wanted.tolist(), strict=True):
         if chosen:
@@ -267,7 +257,12 @@ class Gathered:
         self.lines.append(lines.hashes(document.text) if self.work.lines else np.empty(0, np.uint64))
 
     def arrays(self) -> Arrays:
-        """Return the columns of `Facts`."""
+        """Return the columns.
+
+        digests (n, 2) of each text · sizes (n,) in UTF-8 bytes · shares (n,) in [0, 1): below valid_fraction it is held
+        out · signatures (n, 256) or (n, 0) · lines: hashes of all documents' lines, one after another, and ends (n,)
+        where each document's end.
+        """
         count, width = len(self.sizes), minhash.SIZE if self.work.near else 0
         return {
             "digests": np.frombuffer(b"".join(self.digests), np.uint64).reshape(count, 2).copy(),
