@@ -125,20 +125,26 @@ def read_model(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     heads: Mapping[str, int] | None = None,
+    fresh: int | None = None,
 ) -> Model[Any]:
-    """Return the folder's model in evaluation mode, without looking at a tokenizer."""
+    """Return the folder's model in evaluation mode, without looking at a tokenizer.
+
+    With a seed `fresh`, heads that the folder has no weights for are drawn anew; without, they are an error.
+    """
     config = read_config(folder)
     with opened(folder) as tensors:
-        model = _allocate(config, tensors, heads, f"{folder}/config.json")
-        fresh = from_theirs(model, tensors.names, tensors.get, str(folder))
-    if fresh:
-        raise BundleError(*(problem(str(folder), f"no weights for the head '{name}'") for name in fresh))
+        model = _allocate(config, tensors, heads, f"{folder}/config.json", fresh or 0)
+        missing = from_theirs(model, tensors.names, tensors.get, str(folder))
+    if missing and fresh is None:
+        raise BundleError(*(problem(str(folder), f"no weights for the head '{name}'") for name in missing))
     model = model.to(dtype=dtype, device=device)
     model.eval()
     return model
 
 
-def _allocate(config: ModelConfig, tensors: Tensors, heads: Mapping[str, int] | None, where: str) -> Model[Any]:
+def _allocate(
+    config: ModelConfig, tensors: Tensors, heads: Mapping[str, int] | None, where: str, seed: int
+) -> Model[Any]:
     """Return the module to be filled; memory is taken only where the files hold enough to fill it."""
     if config.layers > len(tensors.names):
         raise BundleError(problem(where, f"{config.layers:,} layers", f"the files hold {len(tensors.names)} tensors"))
@@ -149,7 +155,7 @@ def _allocate(config: ModelConfig, tensors: Tensors, heads: Mapping[str, int] | 
     needed = sum(each.numel() for each in sketch.parameters())
     if needed > tensors.size_bytes:  # each takes a byte at the least
         raise BundleError(problem(where, f"{needed:,} weights", f"the files hold {tensors.size_bytes:,} bytes"))
-    return config.build(heads=heads) if heads else sketch.to_empty(device="cpu")
+    return config.build(seed=seed, heads=heads) if heads else sketch.to_empty(device="cpu")
 
 
 class Tensors:

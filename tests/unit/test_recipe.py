@@ -227,16 +227,16 @@ class TestModel:
 
     def test_sizes_left_out_follow_tokenizer_and_plan(self):
         """A vocab of 32,000 for 259 tokens; a size that was asked for and overruled."""
-        made = models.model(build(SMALL), byte_level())
+        made = models.model(build(SMALL), byte_level(), {})
         assert (made.config.vocab, made.config.context) == (259, 64)
         asked = build({**SMALL, "model": {**SMALL["model"], "vocab": 300, "context": 128}})
-        made = models.model(asked, byte_level())
+        made = models.model(asked, byte_level(), {})
         assert (made.config.vocab, made.config.context) == (300, 128)
 
     def test_the_seed_is_the_plans(self):
         """Fresh weights that no seed changes, or that differ from start to start."""
         one, same, other = (
-            models.model(build({**SMALL, "plan": {**SMALL["plan"], "seed": seed}}), byte_level()) for seed in (0, 0, 1)
+            models.model(build({**SMALL, "plan": {**SMALL["plan"], "seed": seed}}), byte_level(), {}) for seed in (0, 0, 1)
         )
         assert one.embed.weight.equal(same.embed.weight)
         assert not one.embed.weight.equal(other.embed.weight)
@@ -250,7 +250,7 @@ class TestModel:
     def test_what_is_foreseen_is_what_is_made(self):
         """Sizes shown before training that training does not use."""
         chosen = build({**SMALL, "tokenizer": {"kind": "bytes"}})
-        assert models.foreseen(chosen) == models.model(chosen, byte_level()).config
+        assert models.foreseen(chosen) == models.model(chosen, byte_level(), {}).config
         assert models.foreseen(build(SMALL)).vocab == recipe.TokenizerConfig().vocab
 
 

@@ -10,6 +10,7 @@ uneven batches agree exactly.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from hanlin.batch import Batch
 from hanlin.config import Config
+from hanlin.data.batches import BatchSource
+from hanlin.data.shards import Shards
 from hanlin.models.contract import Model
+from hanlin.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +47,26 @@ class Objective(Config):
     @abstractmethod
     def __call__(self, model: Model[Any], batch: Batch[Any]) -> Loss:
         """Return the loss of one batch, or of a slice of one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a run wants its text cut into batches."""
+
+    tokenizer: Tokenizer
+    rows: int  # of a step
+    context: int  # tokens a row
+    seed: int
+    packs: bool  # several documents may share a row
+
+
+class Pretrains(Objective):
+    """Can learn from plain text: makes its own questions and answers of shards."""
+
+    @abstractmethod
+    def heads(self, vocab: int) -> Mapping[str, int]:
+        """Return the heads that the model needs, name -> outputs."""
+
+    @abstractmethod
+    def source(self, shards: Shards, reading: Reading) -> BatchSource:
+        """Return the batches of a run."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hanlin.batch import IGNORE, Batch
+from hanlin.data.batches import BatchSource, Packed
+from hanlin.data.shards import Shards
 from hanlin.models.contract import Model
-from hanlin.objectives.contract import Loss, Objective, Part
+from hanlin.objectives.contract import Loss, Part, Pretrains, Reading
 from hanlin.objectives.cross_entropy import total_nats
 
 
-class Config(Objective):
+class Config(Pretrains):
     """Minimise the summed negative log-likelihood of the targets; nothing to choose."""
 
     def counts(self, batch: Batch[Any]) -> tuple[int, ...]:
@@ -24,3 +27,14 @@ class Config(Objective):
         hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
         total = total_nats(model, hidden, batch.targets)
         return (Part(name="nats", total=total, count=self.counts(batch)[0]),)
+
+    def heads(self, vocab: int) -> Mapping[str, int]:
+        """Return none: the language model itself answers."""
+        return {}
+
+    def source(self, shards: Shards, reading: Reading) -> BatchSource:
+        """Return packed documents, each token the answer to those before it."""
+        pad = reading.tokenizer.special.pad or 0
+        return Packed(
+            shards, rows=reading.rows, context=reading.context, seed=reading.seed, pack=reading.packs, pad=pad
+        )

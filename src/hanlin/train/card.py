@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from hanlin import bundle, files
-from hanlin.data.manifest import Manifest
 from hanlin.text.tokenizer import Tokenizer
-from hanlin.train.job import Job, Outcome
+from hanlin.train.job import Job, Lesson, Outcome
 
 
-def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, manifest: Manifest) -> str:
+def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, lesson: Lesson) -> str:
     """Write bundle, picture and card, the best weights where the plan has patience; return one line of result.
 
     Step and score are those of the weights that are written.
@@ -27,11 +26,9 @@ def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, manif
         step, loss = progress.best_step, progress.best
         job.model.load_state_dict(dict(job.checkpoints.read(step).model))
     scores = {} if loss is None else {"valid_loss": {"value": loss, "unit": "nats/token"}}
-    bundle.write(
-        folder, job.model, tokenizer, lineage=_lineage(job, step, manifest.hash, tokenizer.hash), scores=scores
-    )
+    bundle.write(folder, job.model, tokenizer, lineage=_lineage(job, step, lesson.hash, tokenizer.hash), scores=scores)
     job.report.picture()
-    _card(folder, job, step, manifest, scores)
+    _card(folder, job, step, lesson.size, scores)
     how = "stopped early, for want of improvement," if outcome.early else "done"
     kept = "" if step == progress.step else f", weights of step {step}"
     valid = "" if loss is None else f", valid_loss {loss:.4f} nats/token"
@@ -50,16 +47,15 @@ def _lineage(job: Job, step: int, data: str, tokenizer: str) -> dict[str, Any]:
     }
 
 
-def _card(folder: Path, job: Job, step: int, manifest: Manifest, scores: Mapping[str, Any]) -> None:
+def _card(folder: Path, job: Job, step: int, size: str, scores: Mapping[str, Any]) -> None:
     """Write the model card, README.md."""
     parameters = sum(each.numel() for each in job.model.parameters())
-    split = manifest.splits["train"]
     rows = [
         ("family", type(job.model).__name__),
         ("parameters", f"{parameters:,}"),
         ("context", f"{job.model.config.context} tokens"),
         ("vocabulary", f"{job.model.config.vocab:,} tokens"),
-        ("learned from", f"{split.documents:,} documents, {split.tokens:,} tokens"),
+        ("learned from", size),
         ("steps", f"{step:,} of {job.plan.rows_a_step * job.plan.context:,} tokens"),
         *((name, f"{each['value']:.4f} {each['unit']}") for name, each in scores.items()),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,17 @@ from hanlin.runtime import Runtime
 from hanlin.train.plan import Plan
 
 Examine = Callable[[Model[Any], int], dict[str, float]]  # (model, step) -> numbers, "valid_loss" among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a run is to learn, whether from plain text or from a task's rows."""
+
+    objective: Objective
+    heads: Mapping[str, int]  # that the model needs, name -> outputs
+    batches: Callable[[Model[Any]], BatchSource]
+    hash: str  # of the data
+    size: str  # of the data, in words for people
 
 
 @dataclass(frozen=True, kw_only=True)

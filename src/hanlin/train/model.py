@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,16 @@ from hanlin.text.tokenizer import SMALLEST, Tokenizer
 from hanlin.train.recipe import Recipe
 
 
-def model(recipe: Recipe, tokenizer: Tokenizer) -> Model[Any]:
+def model(recipe: Recipe, tokenizer: Tokenizer, heads: Mapping[str, int]) -> Model[Any]:
     """Return the model to train, fresh or opened from where it starts; ConfigError when it does not fit."""
     if recipe.start is not None:
         folder = hub.fetch(recipe.start).folder
         if Tokenizer.load(folder).hash != tokenizer.hash:
             given, do = "tokenized by another tokenizer than the model's", f"prepare it with --tokenizer {folder}"
             raise ConfigError(problem(recipe.data.train, given, do=do))
-        made = bundle.read_model(folder)
+        made = bundle.read_model(folder, heads=heads, fresh=recipe.plan.seed)
     else:
-        made = sized(recipe, tokenizer.vocab).build(seed=recipe.plan.seed)
+        made = sized(recipe, tokenizer.vocab).build(seed=recipe.plan.seed, heads=heads)
     problems = []
     if made.config.vocab < tokenizer.vocab:
         given = f"{made.config.vocab:,} is less than the {tokenizer.vocab:,} of the data's tokenizer"

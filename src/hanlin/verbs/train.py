@@ -49,5 +49,6 @@ def learn(recipe: Recipe, folder: Path, *, fresh: bool = False) -> str:
     with claimed(folder, recipe, fresh=fresh), Report(folder, tensorboard=recipe.tensorboard) as report:
         tokenizer, shards, held = prepare.material(recipe, folder / "data", report)
         examine = watch(held, tokenizer, recipe.plan.context, report.say) if held else None
-        job = setup.job(recipe, folder, report, tokenizer, shards, examine)
-        return card.finish(folder, job, train(job), tokenizer, shards.manifest)
+        lesson = setup.from_text(recipe, tokenizer, shards)
+        job = setup.job(recipe, folder, report, tokenizer, lesson, examine)
+        return card.finish(folder, job, train(job), tokenizer, lesson)
