@@ -244,7 +244,7 @@ class TestModel:
     def test_a_vocab_that_is_too_small(self):
         """An index out of range in the middle of a run."""
         small = build({**SMALL, "model": {**SMALL["model"], "vocab": 100}})
-        (line,) = problems(models.model, small, byte_level())
+        (line,) = problems(models.model, small, byte_level(), {})
         assert re.match(r"model.vocab: 100 is less than the 259 .*leave it out", line)
 
     def test_what_is_foreseen_is_what_is_made(self):

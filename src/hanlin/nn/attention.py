@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from hanlin.batch import Layout
 from hanlin.nn.cache import Attends, Cache
+from hanlin.nn.norms import RMSNorm
 from hanlin.nn.rope import Turn, rotate
 
 
@@ -124,20 +125,36 @@ class Attention(nn.Module):
     """Multi-head self-attention over x (B, T, D), with fewer key-value heads than heads where asked."""
 
     def __init__(
-        self, dim: int, *, heads: int, kv_heads: int, head_dim: int, bias: bool, window: int | None = None
+        self,
+        dim: int,
+        *,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        bias: bool,
+        window: int | None = None,
+        o_bias: bool | None = None,
+        norm: float | None = None,
     ) -> None:
-        """Allocate q (H*h, D), k and v (K*h, D), o (D, H*h); `bias` goes for all four."""
+        """Allocate q (H*h, D), k and v (K*h, D), o (D, H*h); `bias` goes for all four unless `o_bias` says otherwise.
+
+        `norm` is the eps of an RMSNorm over each head's query and key (arXiv 2302.05442), None for no norm.
+        """
         super().__init__()
         self.q = nn.Linear(dim, heads * head_dim, bias=bias)
         self.k = nn.Linear(dim, kv_heads * head_dim, bias=bias)
         self.v = nn.Linear(dim, kv_heads * head_dim, bias=bias)
-        self.o = nn.Linear(heads * head_dim, dim, bias=bias)
+        self.o = nn.Linear(heads * head_dim, dim, bias=bias if o_bias is None else o_bias)
+        self.q_norm = None if norm is None else RMSNorm(head_dim, norm)
+        self.k_norm = None if norm is None else RMSNorm(head_dim, norm)
         self.head_dim = head_dim
         self.window = window
 
     def forward(self, x: Tensor, view: Attends, by: Turn | None = None) -> Tensor:
         """Return (B, T, D), what each position reads through `view`; queries and keys are turned `by` when given."""
         q, k, v = (self._split(part(x)) for part in (self.q, self.k, self.v))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         if by is not None:
             q, k = rotate(q, by), rotate(k, by)
         read = view.attend(q, k, v, self.window)
