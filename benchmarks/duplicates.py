@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.table import heading, rows
 from hanlin.data import decontaminate
 from hanlin.data.duplicates import lines, minhash
-from hanlin.data.examined import Row
+from hanlin.data.duplicates.examined import Row
 from hanlin.data.tally import Document
 
 ROOT = Path(__file__).parents[1]

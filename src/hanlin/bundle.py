@@ -251,6 +251,8 @@ def write(
             tokenizer.save(partial)
             files.write_json(partial / "config.json", _config_json(model, tokenizer))
             files.write_json(partial / "generation_config.json", _token_ids(tokenizer))
+            for name, make in model.config.beside.items():
+                files.write_json(partial / name, make(model.config))
             names = sorted(path.name for path in partial.iterdir())
             card = {
                 "schema": SCHEMA,

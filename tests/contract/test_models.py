@@ -32,6 +32,10 @@ GPT2 = gpt2.Config(
 TABLE = {
     "llama": Row(LLAMA),
     "llama-tied-biased": Row(LLAMA.model_copy(update={"tied": True, "attention_bias": True, "mlp_bias": True})),
+    "mistral": Row(LLAMA.model_copy(update={"kind": "mistral", "window": 3})),
+    "qwen2": Row(LLAMA.model_copy(update={"kind": "qwen2", "tied": True, "window": 4, "full": (0,)})),
+    "qwen3": Row(LLAMA.model_copy(update={"kind": "qwen3"})),
+    "llama-yarn": Row(LLAMA.model_copy(update={"rope": llama.Rope(kind="yarn", factor=4.0, original_context=8)})),
     "gpt2": Row(GPT2),
     "gpt2-untied": Row(GPT2.model_copy(update={"tied": False})),
     "toy-encoder": Row(toys.EncoderConfig()),

@@ -1,4 +1,4 @@
-"""GPT-2 and Llama are transformers' GPT-2 and Llama: logits, gradients, greedy tokens and folders, both ways.
+"""GPT-2, Llama, Mistral, Qwen2 and Qwen3 are those of transformers: logits, gradients, greedy tokens and folders, both ways.
 
     theirs, every parameter random ── save_pretrained ──> folder ── bundle.read_model ──> ours     (TestTheirsInOurs)
     ours, every parameter random ───── bundle.write ────> folder ── from_pretrained ────> theirs   (TestOursInTheirs)
@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from hanlin import bundle
 from hanlin.batch import IGNORE, Layout
@@ -55,6 +55,17 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,  # positions go to twice that, and each kind of wavelength occurs
 }
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 50.0,
+    "factor": 4.0,
+    "beta_fast": 2.0,  # with the usual 32 no pair of so small a head would turn often enough to be left alone
+    "beta_slow": 0.5,
+    "original_max_position_embeddings": 16,
+}
+WINDOW = {"sliding_window": 5}  # shorter than every text here but those of one token
+QWEN = {"use_sliding_window": True, **WINDOW, "num_hidden_layers": 3}
+SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
 GPT2 = {
     "vocab_size": VOCAB,
     "n_embd": 24,
@@ -74,12 +85,22 @@ THEIRS = {
     "llama-even": {**LLAMA, "num_key_value_heads": 4, "head_dim": None, "hidden_size": 24},
     "llama-linear": {**LLAMA, "rope_parameters": LINEAR},
     "llama-llama3": {**LLAMA, "rope_parameters": LLAMA3},
+    "llama-yarn": {**LLAMA, "rope_parameters": YARN},
+    "llama-yarn-not-rounded": {**LLAMA, "rope_parameters": {**YARN, "truncate": False, "attention_factor": 0.7}},
+    "llama-yarn-weighted": {**LLAMA, "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 1.5}},
+    "mistral": {**LLAMA, **WINDOW, "num_key_value_heads": 2},
+    "mistral-no-window": {**LLAMA, "sliding_window": None},
+    "qwen2": {**LLAMA, "tie_word_embeddings": True},
+    "qwen2-yarn": {**LLAMA, "rope_parameters": YARN, "head_dim": None, "hidden_size": 24},
+    "qwen2-window": {**LLAMA, **QWEN, "max_window_layers": 1},
+    "qwen3": {**LLAMA},
+    "qwen3-biased-window": {**LLAMA, **QWEN, "attention_bias": True, "layer_types": SLIDING},
     "gpt2": {**GPT2},
     "gpt2-untied": {**GPT2, "tie_word_embeddings": False},
     "gpt2-narrow-gelu": {**GPT2, "n_inner": 40, "activation_function": "gelu"},
     "gpt2-relu": {**GPT2, "activation_function": "relu", "n_head": 2},
 }
-ROPES = {"default": LLAMA["rope_parameters"], "linear": LINEAR, "llama3": LLAMA3}
+ROPES = {"default": LLAMA["rope_parameters"], "linear": LINEAR, "llama3": LLAMA3, "yarn": YARN}
 
 
 def random_weights(model, seed=0):
@@ -95,8 +116,9 @@ def random_weights(model, seed=0):
 def theirs(name):
     """Return transformers' model of the case."""
     config = THEIRS[name]
-    if name.startswith("llama"):
-        return random_weights(LlamaForCausalLM(LlamaConfig(**config)))
+    if not name.startswith("gpt2"):
+        given = {key: value for key, value in config.items() if value is not None or key == "sliding_window"}
+        return random_weights(AutoModelForCausalLM.from_config(AutoConfig.for_model(name.split("-")[0], **given)))
     return random_weights(GPT2LMHeadModel(GPT2Config(**config)))
 
 
@@ -264,6 +286,14 @@ OURS |= {
     "llama-llama3": OURS["llama"].model_copy(
         update={"rope": llama.Rope(kind="llama3", factor=8.0, theta=50.0, original_context=16)}
     ),
+    "llama-yarn": OURS["llama"].model_copy(
+        update={"rope": llama.Rope(kind="yarn", factor=4.0, theta=50.0, original_context=16, beta_fast=3.0, mscale=0.5)}
+    ),
+    "mistral": OURS["llama"].model_copy(update={"kind": "mistral", "window": 5}),
+    "mistral-no-window": OURS["llama"].model_copy(update={"kind": "mistral"}),
+    "qwen2": OURS["llama"].model_copy(update={"kind": "qwen2", "window": 5, "full": (1,)}),
+    "qwen3": OURS["llama"].model_copy(update={"kind": "qwen3", "attention_bias": True}),
+    "qwen3-window": OURS["llama"].model_copy(update={"kind": "qwen3", "window": 4, "tied": True}),
     "gpt2-untied": OURS["gpt2"].model_copy(update={"tied": False}),
 }
 
@@ -383,7 +413,8 @@ class TestConfigs:
             (gpt2.Config, "quantization_config", {"bits": 4}, "quantization_config"),
             (llama.Config, "hidden_act", "gelu", "hidden_act"),
             (llama.Config, "partial_rotary_factor", 0.5, "partial_rotary_factor"),
-            (llama.Config, "rope_scaling", {"type": "yarn", "factor": 2.0}, "rope_scaling.rope_type"),
+            (llama.Config, "rope_scaling", {"type": "yarn", "factor": 2.0}, "original_max_position_embeddings"),
+            (llama.Config, "rope_scaling", {**YARN, "beta_fast": 0.1}, "rope_scaling"),
             (llama.Config, "rope_scaling", {"rope_type": "dynamic", "factor": 2.0}, "rope_scaling.rope_type"),
             (llama.Config, "rope_scaling", {"rope_type": "longrope", "factor": 2.0}, "rope_scaling.rope_type"),
             (llama.Config, "rope_scaling", {"type": "linear", "factr": 2.0}, "rope_scaling.factr"),
@@ -393,7 +424,8 @@ class TestConfigs:
             (llama.Config, "rope_scaling", [2.0], "rope_scaling"),
             (llama.Config, "rope_theta", "many", "rope"),
             (llama.Config, "rope_parameters", {**LINEAR, "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
-            (llama.Config, "rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}, "rope_parameters.rope_type"),
+            (llama.Config, "rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}, "rope_parameters.factor"),
+            (llama.Config, "rope_parameters", {**LINEAR, "beta_fast": 3.0, "beta_fats": 1}, "beta_fats"),
             (llama.Config, "original_max_position_embeddings", 16, "original_max_position_embeddings"),
             (llama.Config, "auto_map", {"AutoModel": "m.M"}, "auto_map"),
             (llama.Config, "quantization_config", {"bits": 4}, "quantization_config"),
@@ -404,6 +436,40 @@ class TestConfigs:
         with pytest.raises(ConfigError) as caught:
             family.from_hf({**(GPT2 if family is gpt2.Config else LLAMA), "rope_parameters": None, key: value})
         assert named in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("changes", "named"),
+        [
+            ({"model_type": "mistral", "attention_bias": True}, "kind mistral has no attention_bias"),
+            ({"model_type": "qwen3", "mlp_bias": True}, "kind qwen3 has no mlp_bias"),
+            ({"model_type": "qwen2", "layer_types": ["full_attention", "chunked_attention"]}, "chunked_attention"),
+            ({"model_type": "qwen2", "layer_types": ["full_attention"]}, "each of 2 layers"),
+            ({"model_type": "qwen3", "layer_types": ["sliding_attention"] * 2}, "without use_sliding_window"),
+            (
+                {"model_type": "qwen3", "use_sliding_window": True, "sliding_window": 0, "max_window_layers": 0},
+                "window",
+            ),
+            ({"model_type": "llama4"}, "llama4"),
+        ],
+    )
+    def test_what_a_kind_has_not_is_refused(self, changes, named):
+        """A bias, a window or a layer's way of attending that is dropped in silence."""
+        with pytest.raises(ConfigError, match=named):
+            llama.Config.from_hf({**LLAMA, **changes})
+
+    @pytest.mark.parametrize("kind", ["mistral", "qwen2", "qwen3"])
+    def test_what_a_kind_leaves_out(self, kind):
+        """Llama's defaults for the key-value heads, widths, context and windows of another kind."""
+        json = {"vocab_size": 10, "hidden_size": 64, "num_hidden_layers": 30, "num_attention_heads": 32}
+        for more in ({}, {"use_sliding_window": True}):
+            given = {"model_type": kind, **json, **more}
+            config, known = llama.Config.from_hf(given), AutoConfig.for_model(**given)
+            names = ("eps", "context", "kv_heads", "hidden", "head_dim")
+            theirs = {key: getattr(known, their, 2) for key, their in llama.Config.keys.items() if key in names}
+            assert {name: getattr(config, name) for name in names} == theirs
+            types = getattr(known, "layer_types", ["sliding_attention"] * 30)
+            windows = [known.sliding_window if each == "sliding_attention" else None for each in types]
+            assert [config.window_of(layer) for layer in range(30)] == windows
 
     def test_two_spellings_that_disagree_are_refused(self):
         """One of two contradicting ropes taken at will: transformers takes the other."""

@@ -10,10 +10,11 @@ from pathlib import Path
 import planted
 import pytest
 
-from hanlin.data import decontaminate, examined
+from hanlin.data import decontaminate
+from hanlin.data.duplicates import examined
 from hanlin.data.decontaminate import Index
 from hanlin.data.duplicates.shingles import folded, words
-from hanlin.data.examined import Row
+from hanlin.data.duplicates.examined import Row
 from hanlin.data.tally import Document, Tally
 from hanlin.errors import DataError
 

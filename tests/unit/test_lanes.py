@@ -43,7 +43,10 @@ class Played:
             torch.testing.assert_close(got, whole[: len(got)], atol=1e-5, rtol=1e-5)
 
 
-@pytest.fixture(params=[LLAMA, GPT2], ids=["llama", "gpt2"])
+WINDOWED = LLAMA.model_copy(update={"kind": "qwen2", "window": 3, "full": (0,)})
+
+
+@pytest.fixture(params=[LLAMA, GPT2, WINDOWED], ids=["llama", "gpt2", "windowed"])
 def played(request):
     generator = torch.Generator().manual_seed(1)
     texts = [torch.randint(3, 300, (length,), generator=generator) for length in (22, 9, 6)]

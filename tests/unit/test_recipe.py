@@ -236,7 +236,8 @@ class TestModel:
     def test_the_seed_is_the_plans(self):
         """Fresh weights that no seed changes, or that differ from start to start."""
         one, same, other = (
-            models.model(build({**SMALL, "plan": {**SMALL["plan"], "seed": seed}}), byte_level(), {}) for seed in (0, 0, 1)
+            models.model(build({**SMALL, "plan": {**SMALL["plan"], "seed": seed}}), byte_level(), {})
+            for seed in (0, 0, 1)
         )
         assert one.embed.weight.equal(same.embed.weight)
         assert not one.embed.weight.equal(other.embed.weight)

@@ -16,6 +16,7 @@ KINDS = {
     "default": Rope(theta=500.0),
     "linear": Rope(theta=100.0, kind="linear", factor=3.0),
     "llama3": Rope(theta=100.0, kind="llama3", factor=8.0, low_factor=1.0, high_factor=4.0, original_context=16),
+    "yarn": Rope(theta=100.0, kind="yarn", factor=4.0, original_context=64, beta_fast=9.0, truncate=False, mscale=2.0),
 }
 
 
@@ -103,6 +104,29 @@ class TestFrequencies:
             assert math.isclose(after, expected, rel_tol=1e-5)
         assert seen == {"short", "long", "between"}
 
+    def test_yarn_by_turns(self):
+        """Fast pairs slowed or slow ones left alone, a blend that is upside down, borders rounded the wrong way."""
+        config = Rope(theta=10000.0, kind="yarn", factor=4.0, original_context=4096)
+        plain, found = frequencies(Rope(), 128), frequencies(config, 128)
+        turns = [4096 * rate / (2 * math.pi) for rate in plain.tolist()]
+        low, high = 20, 46  # the pairs that make 32 turns and 1, 20.9 and 45.0 by the formula, rounded outwards
+        assert turns[low] > 32 > turns[low + 1]
+        assert turns[high - 1] > 1 > turns[high]
+        for pair, (before, after) in enumerate(zip(plain.tolist(), found.tolist())):
+            share = min(1.0, max(0.0, (pair - low) / (high - low)))
+            assert math.isclose(after, (1 - share) * before + share * before / 4, rel_tol=1e-5)
+
+    def test_only_yarn_sharpens(self):
+        """Attention as flat at four times the context as if it had been trained there."""
+        assert [rope.scale(KINDS[kind]) for kind in ("default", "linear", "llama3")] == [1.0] * 3
+        plain = Rope(kind="yarn", factor=4.0)
+        assert rope.scale(plain) == pytest.approx(0.1 * math.log(4) + 1)
+        assert rope.scale(plain.model_copy(update={"attention_factor": 0.8})) == 0.8
+        weighted = plain.model_copy(update={"mscale": 2.0, "mscale_all_dim": 1.0})
+        assert rope.scale(weighted) == pytest.approx((0.2 * math.log(4) + 1) / (0.1 * math.log(4) + 1))
+        one, two = (rope.turn(torch.tensor([[3]]), torch.tensor([0.5]), torch.float32, each) for each in (1.0, 2.0))
+        assert all(torch.equal(2 * a, b) for a, b in zip(one, two))
+
 
 class TestConfig:
     """The two spellings."""
@@ -111,7 +135,7 @@ class TestConfig:
     def test_written_and_read(self, kind):
         """A field that one spelling forgets."""
         json = rope.to_hf(KINDS[kind])
-        known = {"theta", "kind", *rope._KINDS[kind]}
+        known = {"theta", "kind", *rope._KINDS[kind], *rope._CHOICES.get(kind, ())}
         for keys in (("rope_theta", "rope_scaling"), ("rope_parameters",), tuple(json)):
             found = rope.from_hf({key: json[key] for key in keys})
             assert {name: getattr(found, name) for name in known} == {

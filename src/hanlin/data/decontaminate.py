@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hanlin.data.duplicates.shingles import Hashes, dense, folded, places, rolled, words
-from hanlin.data.examined import Row
+from hanlin.data.duplicates.examined import Row
 from hanlin.data.tally import Document, Tally
 
 WORDS, SIGNS = 13, 18

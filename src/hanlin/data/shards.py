@@ -34,8 +34,8 @@ from hanlin.data import compressed
 from hanlin.data.manifest import AGAIN, Manifest, Shard, Split, checked
 from hanlin.data.manifest import NAME as MANIFEST
 from hanlin.data.manifest import read as read_manifest
-from hanlin.data.mapped import arrays
-from hanlin.data.whole import replacing
+from hanlin.data.store.mapped import arrays
+from hanlin.data.store.whole import replacing
 from hanlin.errors import DataError, nearest, problem
 from hanlin.files import sha256
 

@@ -78,6 +78,7 @@ class ModelConfig(Config, ABC):
     repeats: ClassVar[tuple[str, str] | None] = None  # theirs, when tied: (the tensor kept, the one that repeats it)
     ignored: ClassVar[tuple[str, ...]] = ()  # their tensors, as patterns, that carry nothing
     task_heads: ClassVar[Mapping[str, Head]] = {}
+    beside: ClassVar[Mapping[str, Callable[[Any], Json]]] = {}  # other files of the folder: name -> config to content
 
     @classmethod
     @abstractmethod

@@ -132,7 +132,7 @@ class Config(ModelConfig):
     @classmethod
     def from_hf(cls, json: Json) -> Self:
         """Build from a config.json of one of the model_types."""
-        kind = json.get("model_type", "llama")
+        kind = json.get("model_type") or "llama"
         values, extra = fields_from_hf(cls, {**json, **_left_out(kind, json)})
         values |= _windows(kind, json)
         for key in ("rope_theta", "rope_scaling", "rope_parameters"):
@@ -141,8 +141,8 @@ class Config(ModelConfig):
 
     def to_hf(self) -> Json:
         """Return the config.json that Hugging Face's class reads, both spellings of the rope keys in it."""
-        own = {self.keys[key]: key for key, kinds in _OWN.items() if key in self.keys and self.kind not in kinds}
-        plain = {key: value for key, value in self.plain_hf().items() if key not in own}
+        others = {self.keys[key] for key, kinds in _OWN.items() if key in self.keys and self.kind not in kinds}
+        plain = {key: value for key, value in self.plain_hf().items() if key not in others}
         windows: Json = {}
         if self.kind == "mistral":
             windows = {"sliding_window": self.window}
@@ -196,7 +196,7 @@ def _windows(kind: object, json: Json) -> Json:
     types = json.get("layer_types")
     if types is None:
         types = [FULL if window is None or layer < first else SLIDING for layer in range(layers)]
-    if not isinstance(types, list) or len(types) != layers or not {*types} <= {FULL, SLIDING}:
+    if not isinstance(types, list) or len(types) != layers or not all(each in (FULL, SLIDING) for each in types):
         allowed = f"one of {FULL}, {SLIDING} for each of {layers} layers"
         raise ConfigError(problem("config.json: layer_types", f"{types!r}"[:80], allowed))
     if SLIDING in types and window is None:
