@@ -2,7 +2,9 @@
 
 model = hanlin.load("runs/demo")
 model.generate("The module", limit=50)      one answer; stream=True yields its pieces; n=3 gives three
+model.generate("The module", beams=4)       the likeliest answer found by beam search
 model.score(["a sentence"], given="...")    log-probability of each text and of its tokens
+model.predict(["a text"])                   answers of the task it was trained for
 model.features("Hello")                     tokens, offsets, last hidden states
 model.module · model.tokenizer · model.config
 """
@@ -20,9 +22,11 @@ from hanlin import bundle, hub, runtime
 from hanlin.config import parse
 from hanlin.errors import HanlinError, problem
 from hanlin.generate import decode
+from hanlin.generate.beam import Beam, search
 from hanlin.generate.sampling import Sampling
 from hanlin.generate.score import score
 from hanlin.models.contract import Model, ModelConfig
+from hanlin.tasks import predict
 from hanlin.text.tokenizer import Tokenizer
 
 LIMIT = 100  # new tokens, where nothing is said
@@ -59,6 +63,8 @@ class LanguageModel:
 
     def __init__(self, opened: bundle.Bundle) -> None:
         """Keep an open bundle."""
+        self.bundle = opened
+        self._predictor: predict.Predictor[Any, Any] | None = None
         self.module: Model[Any] = opened.model
         self.tokenizer: Tokenizer = opened.tokenizer
         self.config: ModelConfig = opened.model.config
@@ -68,28 +74,33 @@ class LanguageModel:
     def generate(self, prompt: str | Sequence[str], *, stream: bool = False, **choices: Any) -> Any:  # noqa: ANN401
         """Continue a prompt, or a list of prompts; `choices` are the fields of generate/sampling.py:Sampling.
 
+        With `beams`, they are those of generate/beam.py:Beam.
+
         Returns the new text: one str, a list of n for n > 1, a list of these for a list of prompts. With
         `stream`, an iterator over the pieces of the one answer.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         sampling = self.sampling(prompts, choices)
         if stream:
-            if len(prompts) != 1 or sampling.n != 1:
-                raise HanlinError(problem("generate", "stream=True", "takes one prompt and n=1"))
+            if len(prompts) != 1 or sampling.n != 1 or isinstance(sampling, Beam):
+                raise HanlinError(problem("generate", "stream=True", "takes one prompt, n=1 and no beams"))
             return self._stream(prompts[0], sampling)
         found = self.answers(prompts, sampling)
         grouped = [[each.text for each in found if each.prompt == index] for index in range(len(prompts))]
         texts = [group[0] if sampling.n == 1 else group for group in grouped]
         return texts[0] if isinstance(prompt, str) else texts
 
-    def sampling(self, prompts: Sequence[str], choices: Mapping[str, Any]) -> Sampling:
+    def sampling(self, prompts: Sequence[str], choices: Mapping[str, Any]) -> Sampling | Beam:
         """Return checked choices; a limit left out is LIMIT, or what the context leaves after the longest prompt."""
         room = self.config.context - max((len(self.tokenizer.prompt(prompt)) for prompt in prompts), default=0)
-        return parse(Sampling, {"limit": max(0, min(LIMIT, room)), **choices}, "generate")
+        kind: type[Sampling | Beam] = Beam if "beams" in choices else Sampling
+        return parse(kind, {"limit": max(0, min(LIMIT, room)), **choices}, "generate")
 
-    def answers(self, prompts: Sequence[str], sampling: Sampling) -> list[decode.Answer]:
+    def answers(self, prompts: Sequence[str], sampling: Sampling | Beam) -> list[decode.Answer]:
         """Return whole answers with their ids, log-probabilities and why they ended; n for each prompt, in order."""
         ids = [self.tokenizer.prompt(prompt) for prompt in prompts]
+        if isinstance(sampling, Beam):
+            return search(self.module, ids, sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer)
         return decode.answers(self.module, ids, sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer)
 
     def _stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
@@ -98,6 +109,19 @@ class LanguageModel:
             self.module, [self.tokenizer.prompt(prompt)], sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer
         )
         return (step.text for step in steps if step.text)
+
+    def predict(self, inputs: Sequence[Any], *, task: Any = None) -> list[Any]:  # noqa: ANN401  # a task's predictions
+        """Answer texts, or rows as mappings, by the task that the model was trained for, or by a `task` given.
+
+        Returns the task's predictions (tasks/*.py:Prediction), one an input; HanlinError names an input that cannot be.
+        """
+        if isinstance(inputs, str):  # a sequence of its letters, which nobody means
+            raise HanlinError(problem("predict", "one text", "a list of texts or rows", do="write [text]"))
+        if task is None and self._predictor is None:
+            self._predictor = predict.opened(self.bundle)
+        asked = self._predictor if task is None else predict.Predictor(task, self.module, self.tokenizer)
+        assert asked is not None
+        return asked([asked.task.asked(each) for each in inputs])
 
     def score(self, texts: Sequence[str], *, given: str | None = None) -> list[Scored]:
         """Return the log-probability of each text, after `given` where there is one, else after BOS.

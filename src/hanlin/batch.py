@@ -83,6 +83,8 @@ class Batch(Generic[L]):
     source: Source | None = None
     groups: Tensor | None = None  # (B,) rows with the same number belong to one example
     labels: L | None = None  # a frozen dataclass of tensors that the task declares, first axis B
+    continues: Tensor | None = None  # (B,) True where a row goes on where that row of the step before ended
+    cache: Any = None  # what the model keeps of the step before; the trainer fills it in, after `take` and `move`
 
     @property
     def rows(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,15 @@ from torch import Tensor
 from hanlin import files, registry
 from hanlin.config import read_json
 from hanlin.errors import BundleError, ConfigError, nearest, problem
+from hanlin.models import purpose, sentences
 from hanlin.models.contract import Json, Model, ModelConfig
-from hanlin.models.weights import from_theirs, to_theirs
+from hanlin.models.weights import from_theirs, of_heads, require_outputs, to_theirs
 from hanlin.text.tokenizer import Tokenizer
 
 SCHEMA = 1
 SHARD_BYTES = 5_000_000_000  # Hugging Face's usual shard
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+GENERATION = ("decoder_start_token_id", "forced_bos_token_id")  # of generation_config.json, over config.json's
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -45,6 +47,9 @@ class Bundle:
     tokenizer: Tokenizer
     card: Json  # hanlin.json, {} where there is none
     stop_ids: frozenset[int]  # tokens that end an answer
+    labels: tuple[str, ...] = ()  # of the sequence or token head, in the order of its outputs
+    task: str = ""  # what the model is for; "" where its folder does not say
+    pooling: sentences.Pooling | None = None  # how states become one vector a text, where the folder says
 
 
 def read(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Bundle:
@@ -55,7 +60,17 @@ def read(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu
     if tokenizer.vocab > model.config.vocab:
         given = f"{tokenizer.vocab:,} tokens, the model has {model.config.vocab:,}"
         raise BundleError(problem(str(folder), given, do="use the tokenizer that the model was trained with"))
-    return Bundle(folder=folder, model=model, tokenizer=tokenizer, card=card, stop_ids=_stop_ids(folder, tokenizer))
+    pooling = sentences.read(folder)
+    return Bundle(
+        folder=folder,
+        model=model,
+        tokenizer=tokenizer,
+        card=card,
+        stop_ids=_stop_ids(folder, tokenizer),
+        labels=purpose.labels(model.config) if {*model.heads} & {*purpose.LABELLED} else (),
+        task=str(card.get("task") or purpose.task(model, pooled=pooling is not None)),
+        pooling=pooling,
+    )
 
 
 def _stop_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
@@ -99,6 +114,9 @@ def read_config(folder: Path) -> ModelConfig:
     if not (folder / "config.json").is_file():
         raise BundleError(problem(str(folder), "no config.json", "a model folder in Hugging Face layout"))
     json = read_json(folder / "config.json")
+    if (folder / "generation_config.json").is_file():
+        beside = read_json(folder / "generation_config.json")
+        json |= {key: beside[key] for key in GENERATION if beside.get(key) is not None}
     kind = json.get("model_type")
     return family(str(kind)).from_hf(json)
 
@@ -129,17 +147,34 @@ def read_model(
 ) -> Model[Any]:
     """Return the folder's model in evaluation mode, without looking at a tokenizer.
 
-    With a seed `fresh`, heads that the folder has no weights for are drawn anew; without, they are an error.
+    `heads` left out are those that config.json names; the tensors of others it names are left alone. With a seed
+    `fresh`, heads that the folder has no weights for are drawn anew; without, they are an error.
     """
     config = read_config(folder)
+    carried = purpose.carried(config)
+    heads = carried if heads is None else heads
     with opened(folder) as tensors:
+        config = _as_filed(config, tensors)
         model = _allocate(config, tensors, heads, f"{folder}/config.json", fresh or 0)
-        missing = from_theirs(model, tensors.names, tensors.get, str(folder))
+        aside = of_heads(model, {*carried} - {*heads}, tensors.names)
+        names = [name for name in tensors.names if name not in aside]
+        require_outputs(model, {name: tensors.shape(name) for name in names}, str(folder))
+        missing = from_theirs(model, names, tensors.get, str(folder))
     if missing and fresh is None:
         raise BundleError(*(problem(str(folder), f"no weights for the head '{name}'") for name in missing))
     model = model.to(dtype=dtype, device=device)
     model.eval()
     return model
+
+
+def _as_filed(config: ModelConfig, tensors: Tensors) -> ModelConfig:
+    """Return the config, untied where the family goes by the files and these hold a head of its own."""
+    if not config.unties or not config.repeats:
+        return config
+    kept, head = config.repeats[0], config.repeats[-1]
+    both = kept in tensors.names and head in tensors.names
+    own = both and not torch.equal(tensors.get(kept), tensors.get(head))
+    return config.model_copy(update={"tied": False}) if own else config
 
 
 def _allocate(
@@ -171,6 +206,10 @@ class Tensors:
         """Return one tensor."""
         tensor: Tensor = self._handles[name].get_tensor(name)
         return tensor
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape, unread."""
+        return tuple(self._handles[name].get_slice(name).get_shape())
 
 
 @contextmanager
@@ -235,12 +274,20 @@ def write(
     model: Model[Any],
     tokenizer: Tokenizer,
     *,
-    task: str = "generate",
+    task: str | None = None,
+    labels: Sequence[str] | None = None,
+    problem_type: str | None = None,
+    pooling: sentences.Pooling | None = None,
+    settings: Json | None = None,
     lineage: Json | None = None,
     scores: Json | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write a model folder; what else lies in it is left alone. RunError when the disk refuses."""
+    """Write a model folder; what else lies in it is left alone. RunError when the disk refuses.
+
+    `labels` name the outputs of the sequence or token head, those it was opened with when left out; `problem_type` is
+    Hugging Face's word for their kind. `pooling` makes the folder a sentence-transformers model.
+    """
     staging = folder / f"{files.PARTIAL}bundle"
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -249,15 +296,18 @@ def write(
         with files.filling(staging) as partial:
             _write_weights(partial, model, shard_bytes)
             tokenizer.save(partial)
-            files.write_json(partial / "config.json", _config_json(model, tokenizer))
-            files.write_json(partial / "generation_config.json", _token_ids(tokenizer))
+            files.write_json(partial / "config.json", _config_json(model, tokenizer, labels, problem_type))
+            files.write_json(partial / "generation_config.json", _generation(model.config, tokenizer))
             for name, make in model.config.beside.items():
                 files.write_json(partial / name, make(model.config))
-            names = sorted(path.name for path in partial.iterdir())
+            if pooling is not None:
+                sentences.write(partial, pooling, model.config.dim)
+            names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
             card = {
                 "schema": SCHEMA,
-                "task": task,
-                "heads": {name: _outputs(head) for name, head in model.heads.items()},
+                "task": purpose.task(model, pooled=pooling is not None) if task is None else task,
+                "settings": settings or {},  # of the task, what it learned from its rows included
+                "heads": _heads(model),
                 "encoding": {"bos": tokenizer.special.bos is not None, "context": model.config.context},
                 "lineage": lineage or {},
                 "scores": scores or {},
@@ -273,16 +323,22 @@ def write(
 def _install(staging: Path, folder: Path, names: list[str]) -> None:
     """Move a finished bundle's files to their place, the card first: only its hashes tell a mixture from a model."""
     os.replace(staging / "hanlin.json", folder / "hanlin.json")
-    for old in {SINGLE, INDEX, *(path.name for path in folder.glob("model-*-of-*.safetensors"))} - set(names):
+    for old in {
+        SINGLE,
+        INDEX,
+        sentences.MODULES,
+        *(path.name for path in folder.glob("model-*-of-*.safetensors")),
+    } - set(names):
         (folder / old).unlink(missing_ok=True)
     for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
         os.replace(staging / name, folder / name)
     files.sync_folder(folder)
 
 
-def _outputs(head: torch.nn.Module) -> int:
-    """Return how many outputs a head has: the rows of its last matrix."""
-    return [parameter.shape[0] for parameter in head.parameters() if parameter.ndim == 2][-1]
+def _heads(model: Model[Any]) -> dict[str, int]:
+    """Return a model's heads and how many outputs each has: the length of its last parameter."""
+    return {name: list(head.parameters())[-1].shape[0] for name, head in model.heads.items()}
 
 
 def _token_ids(tokenizer: Tokenizer) -> Json:
@@ -292,13 +348,23 @@ def _token_ids(tokenizer: Tokenizer) -> Json:
     return {key: value for key, value in ids.items() if value is not None}
 
 
-def _config_json(model: Model[Any], tokenizer: Tokenizer) -> Json:
-    """Return the model's config.json with architecture, dtype and special ids filled in."""
+def _generation(config: ModelConfig, tokenizer: Tokenizer) -> Json:
+    """Return what Hugging Face needs to know to generate: the special ids, and what answers begin with."""
+    begins = zip(GENERATION, (config.start, config.first))
+    return {**_token_ids(tokenizer), **{key: value for key, value in begins if value is not None}}
+
+
+def _config_json(
+    model: Model[Any], tokenizer: Tokenizer, named: Sequence[str] | None, problem_type: str | None
+) -> Json:
+    """Return the model's config.json with architecture, labels, dtype and special ids filled in."""
     config: ModelConfig = model.config
-    architectures = [config.task_heads[name].architecture for name in model.heads] or [config.architecture]
     dtype = str(model.dtype).removeprefix("torch.")
     ids = {"bos_token_id": None, "eos_token_id": None, **_token_ids(tokenizer)}
-    return {**config.to_hf(), "architectures": architectures[:1], "torch_dtype": dtype, "dtype": dtype, **ids}
+    # An id that the family models, as the pad that RoBERTa counts from, is the family's to say
+    others = {key: ids[key] for key in {*ids} - {*config.tables.keys.values()}}
+    heads = purpose.described(config, _heads(model), named, problem_type)
+    return {**config.to_hf(), **heads, "torch_dtype": dtype, "dtype": dtype, **others}
 
 
 def _write_weights(folder: Path, model: Model[Any], shard_bytes: int) -> None:

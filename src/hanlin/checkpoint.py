@@ -2,7 +2,9 @@
 
     runs/x/checkpoints/000200/model.safetensors      fp32 weights
                               optimizer.safetensors  optimizer state, tensor by tensor
-                              state.json             step, counters, hashes of the two files and of itself
+                              carry.safetensors      what a recurrent model remembers, where rows go on
+                              average.safetensors    averaged weights, where the plan asks for them
+                              state.json             step, counters, hashes of the files and of itself
 
 No random state is kept: what a step draws follows from (seed, step).
 """
@@ -13,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from hanlin import files
 from hanlin.config import read_json
 from hanlin.errors import CheckpointError, ConfigError, HanlinError, problem
 
-PARTS = ("model", "optimizer")
+PARTS = ("model", "optimizer", "carry", "average")
+WHERE_THERE = ("carry", "average")  # parts that have no file when they are empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,8 @@ class State:
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     facts: Mapping[str, Any]  # early stopping, guard, data hash: small JSON values
+    carry: Mapping[str, Tensor] = field(default_factory=dict)  # states that rows of the next step go on from
+    average: Mapping[str, Tensor] = field(default_factory=dict)  # of the weights so far
 
 
 class Checkpoints:
@@ -58,7 +63,10 @@ class Checkpoints:
         """Write a checkpoint durably, then drop all but the last `keep` and the one of step `best`."""
         with files.filling(self._path(state.step)) as partial:
             hashes = {}
-            for part, tensors in zip(PARTS, (state.model, state.optimizer)):
+            for part in PARTS:
+                tensors: Mapping[str, Tensor] = getattr(state, part)
+                if part in WHERE_THERE and not tensors:
+                    continue
                 file = partial / f"{part}.safetensors"
                 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
                 hashes[part] = files.sha256(file)
@@ -103,7 +111,7 @@ class Checkpoints:
                 problem(str(folder / "state.json"), f"holds step {body['step']}, not that of its folder")
             )
         tensors = {}
-        for part in PARTS:
+        for part in (each for each in PARTS if each not in WHERE_THERE or each in body["sha256"]):
             file = folder / f"{part}.safetensors"
             if not file.is_file():
                 raise CheckpointError(problem(str(file), "missing"))

@@ -118,6 +118,37 @@ def _from_hub(
     return Fetched(folder=Path(folder), name=repository, commit=Path(folder).name)
 
 
+def dataset(repository: str, revision: str | None, *, endpoint: str | None = None) -> tuple[str, dict[str, int]]:
+    """Return the commit that a data set's revision stands for now, and its files with their sizes in bytes."""
+    from huggingface_hub import HfApi, constants
+
+    where = f"{repository}@{revision}" if revision else repository
+    try:
+        info = HfApi(endpoint=endpoint).dataset_info(
+            repository, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+        )
+    except Exception as error:  # as in _from_hub
+        raise HubError(_explain(error, where, endpoint or constants.ENDPOINT, constants.HF_HUB_OFFLINE)) from error
+    return str(info.sha), {each.rfilename: each.size or 0 for each in info.siblings or ()}
+
+
+def download(repository: str, commit: str, path: str, folder: Path, *, endpoint: str | None = None) -> Path:
+    """Return one file of a data set, fetched into a folder; the client checks that it is whole."""
+    from huggingface_hub import constants, hf_hub_download
+
+    try:
+        found = hf_hub_download(
+            repository, path, repo_type="dataset", revision=commit, local_dir=folder, endpoint=endpoint
+        )
+    except OSError as error:
+        if error.errno is not None:  # the disk, not the hub
+            raise
+        raise HubError(_explain(error, f"{repository}/{path}", endpoint or constants.ENDPOINT, False)) from error
+    except Exception as error:  # as in _from_hub
+        raise HubError(_explain(error, f"{repository}/{path}", endpoint or constants.ENDPOINT, False)) from error
+    return Path(found)
+
+
 def _refuse_pickles(where: str, files: list[str]) -> None:
     """Raise HubError when the only weights among the files are pickles: reading one runs whatever code it holds."""
     pickles = [file for file in files if file.endswith(PICKLES)]

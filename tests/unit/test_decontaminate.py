@@ -11,10 +11,10 @@ import planted
 import pytest
 
 from hanlin.data import decontaminate
-from hanlin.data.duplicates import examined
 from hanlin.data.decontaminate import Index
-from hanlin.data.duplicates.shingles import folded, words
+from hanlin.data.duplicates import examined
 from hanlin.data.duplicates.examined import Row
+from hanlin.data.duplicates.shingles import folded, words
 from hanlin.data.tally import Document, Tally
 from hanlin.errors import DataError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hanlin.data import documents, shards
-from hanlin.data.pipeline import corpus, parts, pool, stage
+from hanlin.data.pipeline import corpus, gathered, parts, pool, reading, tokenizing
 from hanlin.data.tally import Tally
 from hanlin.errors import ConfigError, DataError, RunError
 from hanlin.text.tokenizer import Config as Wanted
@@ -217,8 +217,8 @@ class TestSameForAll:
         """Guards against work done twice, lost, or half-written files taken for whole ones."""
         prepare("one")
         done = []
-        for name in ("read", "tokenize"):
-            task = getattr(stage, name)
+        for module, name in ((reading, "read"), (tokenizing, "tokenize")):
+            task = getattr(module, name)
 
             def counted(given, task=task, name=name):
                 if len(done) == stop:
@@ -226,7 +226,7 @@ class TestSameForAll:
                 task(given)
                 done.append(name)
 
-            monkeypatch.setattr(stage, name, counted)
+            monkeypatch.setattr(module, name, counted)
         with pytest.raises(KeyboardInterrupt):
             prepare("two")
         assert not Path("two").exists()
@@ -238,23 +238,23 @@ class TestSameForAll:
 
     def test_done_parts_are_not_done_again(self, folder, small, monkeypatch):
         """Guards against a resumed run that begins from nothing."""
-        real, calls = stage.minhash.signature, []
-        monkeypatch.setattr(stage.minhash, "signature", lambda text: (calls.append(text), real(text))[1])
-        monkeypatch.setattr(stage, "tokenize", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        real, calls = gathered.minhash.signature, []
+        monkeypatch.setattr(gathered.minhash, "signature", lambda text: (calls.append(text), real(text))[1])
+        monkeypatch.setattr(tokenizing, "tokenize", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare()
         first = len(calls)
         monkeypatch.undo()
         os.chdir(folder)
         monkeypatch.setattr(parts.cut, "__defaults__", (2000,))
-        monkeypatch.setattr(stage.minhash, "signature", lambda text: (calls.append(text), real(text))[1])
+        monkeypatch.setattr(gathered.minhash, "signature", lambda text: (calls.append(text), real(text))[1])
         prepare()
         assert len(calls) == first > 100
 
     @pytest.mark.parametrize("change", ["seed", "file"])
     def test_another_question_begins_anew(self, folder, small, monkeypatch, change):
         """Guards against shards made half of one corpus and half of another."""
-        monkeypatch.setattr(stage, "tokenize", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(tokenizing, "tokenize", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare()
         monkeypatch.undo()

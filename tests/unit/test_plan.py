@@ -38,8 +38,12 @@ def test_one_length(length):
         ({"steps": 1, "epochs": 1.0, "minutes": 1.0}, "steps and epochs and minutes given; exactly one"),
         ({"steps": 1, "rows": 1, "tokens": 512}, "rows and tokens given"),
         ({"steps": 1, "tokens": 100}, "tokens 100 is less than one row of context 256"),
-        ({"steps": 1, "rows": 6, "accumulate": 4}, "rows 6 is not a multiple of accumulate 4"),
-        ({"steps": 1, "tokens": 768, "accumulate": 2}, "rows 3 is not a multiple of accumulate 2"),
+        ({"steps": 1, "rows": 3, "accumulate": 4}, "accumulate 4 is more portions than a step has rows, 3"),
+        ({"steps": 1, "rows": 6, "accumulate": 2, "portion": 99}, "portion and accumulate given"),
+        ({"steps": 1, "grow": {"context": (100,)}}, "grow.context 100 does not divide context 256"),
+        ({"steps": 1, "grow": {"context": (64, 32)}}, "grow.context [64, 32] does not grow"),
+        ({"steps": 1, "rows": 8, "grow": {"rows": (4, 8)}}, "grow.rows [4, 8] does not grow to rows 8"),
+        ({"steps": 1, "grow": {}}, "grow says neither context nor rows"),
     ],
 )
 def test_contradictions(given, expected):
@@ -49,7 +53,7 @@ def test_contradictions(given, expected):
 
 def test_all_contradictions_at_once():
     """One error a run."""
-    assert len(problems(rows=6, tokens=600, accumulate=4)) == 3
+    assert len(problems(rows=6, tokens=100, accumulate=4)) == 4
 
 
 @pytest.mark.parametrize(

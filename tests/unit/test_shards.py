@@ -108,7 +108,7 @@ def test_manifest(tmp_path: Path) -> None:
             passed.append(entry)
             yield entry
 
-    def also(folder: Path) -> None:
+    def also(folder: Path, _: object) -> None:
         (folder / "tokenizer.json").write_text("{}")
 
     manifest = shards.write(

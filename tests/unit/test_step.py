@@ -75,6 +75,9 @@ class Descent(OptimizerConfig):
     def build(self, model):
         return torch.optim.SGD(groups(model, self.rate, 0.0, ()), lr=self.rate)
 
+    def numbers(self, name, parameter):
+        return 0
+
 
 def batch(rows=6, length=9, seed=0):
     """Return a batch whose rows have between no target and all of them, packed and padded."""

@@ -18,11 +18,15 @@ from dataclasses import dataclass, field
 from dataclasses import replace as with_changes
 from typing import Any, Protocol
 
-from hanlin.data.documents import Document
-from hanlin.data.pii.contract import Span, View, same_value
+from hanlin.data.pii.contract import Span as Span
+from hanlin.data.pii.contract import View, same_value
 from hanlin.data.pii.contract import kinds as known_kinds
-from hanlin.data.pii.vault import Vault, written
+from hanlin.data.pii.vault import Vault as Vault
+from hanlin.data.pii.vault import written
+from hanlin.data.tally import Document, Tally
 from hanlin.errors import ConfigError, nearest, problem
+
+COVERED = "personal data"  # the name under which a tally counts it
 
 Tag = Callable[[str], Iterable[tuple[int, int, str]]]  # text -> (start, end, kind), in characters
 
@@ -97,7 +101,7 @@ class Anonymizer:
         """Return the document with personal data replaced in its text; `meta` and `source` are left as they are."""
         spans = find(document.text, self.kinds, self.tag)
         self.counts.add(spans)
-        return with_changes(document, text=replace(document.text, spans, self.how)) if spans else document
+        return covered(document, spans, self.how, None)
 
 
 def find(text: str, kinds: Sequence[str] | None = None, tag: Tag | None = None) -> tuple[Span, ...]:
@@ -131,6 +135,25 @@ def find(text: str, kinds: Sequence[str] | None = None, tag: Tag | None = None) 
 def replace(text: str, spans: Sequence[Span], how: How) -> str:
     """Return the text with its spans replaced; `spans` as `find` returns them."""
     return written(text, how.replacements(text, spans))
+
+
+def covered(document: Document, spans: Sequence[Span], how: How, tally: Tally | None) -> Document:
+    """Return the document with its spans replaced, and counted as a change.
+
+    A vault is asked even where there are no spans: what only looks like one of its pseudonyms must be told apart.
+    """
+    text = replace(document.text, spans, how) if spans or isinstance(how, Vault) else document.text
+    if text == document.text:
+        return document
+    after = with_changes(document, text=text)
+    if tally:
+        tally.change(COVERED, document, after)
+    return after
+
+
+def fingerprint(vault: Vault) -> str:
+    """Return what tells a vault from another and says nothing of its salt."""
+    return hmac.digest(vault.salt, b"hanlin vault", "sha256").hex()
 
 
 def restore(text: str, vault: Vault) -> str:

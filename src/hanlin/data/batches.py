@@ -70,7 +70,11 @@ class Packed(BatchSource):
 
     def batch(self, step: int) -> Batch[Any]:
         """Return the rows of a step; the layout is None when every row is one whole segment."""
-        numbers = np.arange(step * self.rows, (step + 1) * self.rows)
+        return self.rows_from(step * self.rows, self.rows)
+
+    def rows_from(self, first: int, count: int) -> Batch[Any]:
+        """Return `count` rows of the endless sequence of epochs, from row `first` on."""
+        numbers = np.arange(first, first + count)
         epochs, drawn = np.divmod(numbers, self.cut.rows)
         parts = [self._rows(int(epoch), drawn[epochs == epoch]) for epoch in range(epochs[0], epochs[-1] + 1)]
         tokens, targets, segments = (torch.from_numpy(np.concatenate(each)) for each in zip(*parts))
@@ -86,6 +90,39 @@ class Packed(BatchSource):
                 del self._epochs[next(iter(self._epochs))]
         order, places = self._epochs[epoch]
         return self.cut.take(order, places[drawn])
+
+
+class Streams(BatchSource):
+    """Rows that go on: row r of a step begins where row r of the step before ended, until the epoch is over.
+
+        row 0     [d d d d|d d e e|e f f f]      | a step; what a model learns at once is cut there,
+        row 1     [g g g g|g g g g|h h h h]        what it remembers is not (`Batch.continues`)
+
+    A document that begins goes on from nothing. DataError when there is too little text for one step.
+    """
+
+    def __init__(self, shards: Shards, *, rows: int, context: int, seed: int) -> None:
+        """Read nothing yet but the lengths of the documents."""
+        self.rows, self.seed, self.cut = rows, seed, _Ring(shards, context)
+        self.steps_per_epoch = self.cut.rows // rows
+        self.tokens_per_step = rows * context
+        self._order: tuple[int, _Order] | None = None  # of the last epoch asked for
+        if not self.steps_per_epoch:
+            given, do = f"{shards.total} tokens", "use more text, or fewer plan.rows"
+            allowed = f"{rows} rows of {context} or more"
+            raise DataError(problem(f"{shards.folder} {shards.split}", given, allowed, do=do))
+
+    def batch(self, step: int) -> Batch[Any]:
+        """Return the rows of a step; no row of an epoch's first step continues anything."""
+        epoch, at = divmod(step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, self.cut.order(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+        order = self._order[1]
+        rows = np.arange(self.rows) * self.steps_per_epoch + at
+        tokens, targets, segments = map(torch.from_numpy, self.cut.take(order, rows))
+        continues = torch.from_numpy(~self.cut.begins(order, rows)) & (at > 0)
+        layout = None if bool((segments == 1).all()) else Layout.of(segments)
+        return Batch(tokens=tokens, targets=targets, layout=layout, continues=continues)
 
 
 def _shuffled(count: int, bits: np.random.PCG64) -> Counts:
@@ -140,6 +177,11 @@ class _Ring:
         segments = np.ones_like(ids[:, 1:])
         segments[:, 1:] += np.cumsum(begins[:, :-1], axis=1)
         return ids[:, :-1], np.where(begins, IGNORE, ids[:, 1:]), segments
+
+    def begins(self, order: _Order, rows: Counts) -> NDArray[np.bool_]:
+        """Return whether some rows begin with a document's first token, (B,)."""
+        first = (order.first + rows * self.context) % self.shards.total
+        return np.asarray(order.bounds[np.searchsorted(order.bounds, first)] == first)
 
 
 class _Pieces:

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hanlin.data.duplicates.shingles import Hashes, dense, folded, places, rolled, words
 from hanlin.data.duplicates.examined import Row
+from hanlin.data.duplicates.shingles import Hashes, dense, folded, places, rolled, words
 from hanlin.data.tally import Document, Tally
 
 WORDS, SIGNS = 13, 18
@@ -192,16 +192,22 @@ def remove(
     With `cut`, only the passages go, and a document of which LEFT characters stay is kept.
     """
     for document in documents:
-        overlap = index.found(document, share)
-        rest = _without(document.text, overlap.spans) if overlap and cut else ""
-        if not overlap:
-            yield document
-        elif len(rest) >= LEFT:
-            after = replace(document, text=rest)
-            tally.change(CONTAMINATED, document, after)
-            yield after
-        else:
-            tally.remove(CONTAMINATED, replace(document, source=f"{document.source} of {overlap.rows[0][0]}"))
+        left = without(document, index.found(document, share), tally, cut=cut)
+        if left is not None:
+            yield left
+
+
+def without(document: Document, overlap: Overlap, tally: Tally, *, cut: bool) -> Document | None:
+    """Return what stays of one document, counted: itself, itself without some passages, or None."""
+    if not overlap:
+        return document
+    rest = _without(document.text, overlap.spans) if cut else ""
+    if len(rest) < LEFT:
+        tally.remove(CONTAMINATED, replace(document, source=f"{document.source} of {overlap.rows[0][0]}"))
+        return None
+    after = replace(document, text=rest)
+    tally.change(CONTAMINATED, document, after)
+    return after
 
 
 def _texts(row: Row) -> list[_Text]:

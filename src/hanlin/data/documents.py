@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from hanlin import files
 from hanlin.config import Config
 from hanlin.data.readers import contract
 from hanlin.data.readers.contract import FIELD, Budget, File, printable
 from hanlin.data.tally import Document, Tally, Unusable, flaw
 from hanlin.errors import DataError, MissingExtra, problem
 
-__all__ = ["Document", "Piece", "Tally", "flaw", "nothing", "of", "pieces", "read"]
+__all__ = ["Document", "Piece", "Tally", "flaw", "nothing", "of", "pieces", "read", "require", "sha256"]
 
 
 class Piece(Config):
@@ -51,6 +52,12 @@ def read(path: str | Path, tally: Tally, *, field: str = FIELD) -> Iterator[Docu
             empty = False
             yield document
     if empty:
+        raise DataError(*nothing(path, tally))
+
+
+def require(path: str | Path, tally: Tally) -> None:
+    """Raise DataError, saying why, when nothing of a path was kept."""
+    if not tally.kept:
         raise DataError(*nothing(path, tally))
 
 
@@ -93,6 +100,16 @@ def of(piece: Piece, tally: Tally, *, field: str = FIELD) -> Iterator[Document]:
         if piece.alone:
             raise DataError(problem(printable(piece.path), bad.given, bad.allowed, do=bad.do)) from None
         tally.drop(bad.reason, piece.name, bad.given)
+
+
+def sha256(piece: Piece) -> str | None:
+    """Return the hash of the file of a piece, None where it cannot be read."""
+    path = Path(piece.path)
+    try:
+        _check_regular(path)
+        return files.sha256(path)
+    except (Unusable, OSError):
+        return None
 
 
 def _line(tally: Tally, reason: str) -> str:

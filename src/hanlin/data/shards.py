@@ -3,7 +3,7 @@
     data/
       train-00000.safetensors    tokens (N,) uint16|uint32 · lengths (n,) int64 · sizes (n,) int64
       train-00001.safetensors    whole documents, about `shard_tokens` a file
-      sources-train.jsonl.zst    where each document came from, one JSON string a line
+      sources-train.jsonl.zst    where each document came from, a line each: [source, digest, group, repeat]
       valid-00000.safetensors …
       manifest.json              hashes, counts, vocab, tokenizer, the report; written last
 
@@ -52,6 +52,23 @@ class Entry(NamedTuple):
     ids: Sequence[int] | Ids
     size: int  # UTF-8 bytes of the original text
     source: str
+    digest: str = ""  # of the text as it was read, in hex: `copies.digest`
+    group: str = ""  # of the mixture it was chosen for
+    repeat: int = 0  # 0 where the document is shown for the first time
+
+    @property
+    def origin(self) -> Origin:
+        """Return where it comes from."""
+        return Origin(self.source, self.digest, self.group, self.repeat)
+
+
+class Origin(NamedTuple):
+    """Where a document of a shard comes from; fields as in Entry."""
+
+    source: str
+    digest: str = ""
+    group: str = ""
+    repeat: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,10 +121,19 @@ class Shards:
         return taken
 
     def sources(self) -> list[str]:
+        """Return the source of each document."""
+        return [origin.source for origin in self.origins()]
+
+    def origins(self) -> list[Origin]:
         """Return where each document came from."""
         name = f"sources-{self.split}.jsonl.zst"
         with compressed.open(checked(self.folder, name, self.manifest.files.get(name, ""))) as lines:
-            return [json.loads(line) for line in lines]
+            found = [json.loads(line) for line in lines]
+        return [Origin(each) if isinstance(each, str) else Origin(*each) for each in found]  # a text: an older folder
+
+    def spans(self, positions: Counts) -> Counts:
+        """Return which document each position of the stream of all tokens belongs to; any shape."""
+        return np.searchsorted(self.starts, positions, side="right") - 1
 
 
 def write(
@@ -117,12 +143,13 @@ def write(
     vocab: int,
     tokenizer_hash: str,
     report: Callable[[], Mapping[str, Any]] = dict,
-    also: Callable[[Path], object] | None = None,
+    also: Callable[[Path, Mapping[str, Split]], object] | None = None,
     shard_tokens: int = SHARD_TOKENS,
 ) -> Manifest:
     """Write entries, of any splits in any order, to `folder`, and return the manifest.
 
-    `report` is asked once all entries are through; `also` may put more files into the folder, such as the tokenizer.
+    `report` is asked once all entries are through; `also` may put more files into the folder, such as the tokenizer,
+    and is told of the splits.
     A folder that is there already is replaced if everything in it is named by a manifest of ours. DataError when it
     is not, when an id is not below `vocab`, and when there are no entries; RunError when the disk is full.
     """
@@ -138,7 +165,7 @@ def write(
             raise DataError(problem(str(folder), "no documents to write"))
         splits = {name: writer.close() for name, writer in writers.items()}
         if also:
-            also(partial)
+            also(partial, splits)
         shards = {shard.file for split in splits.values() for shard in split.shards}
         others = sorted({path.name for path in partial.iterdir()} - shards)
         manifest = Manifest(
@@ -160,7 +187,7 @@ class _Writer:
     def __init__(self, folder: Path, split: str, vocab: int, dtype: str, shard_tokens: int) -> None:
         assert re.fullmatch("[a-z]+", split), f"a split's name is part of file names: {split!r}"
         self.folder, self.split, self.vocab, self.dtype, self.shard_tokens = folder, split, vocab, dtype, shard_tokens
-        self.waiting: list[tuple[Ids, int, str]] = []
+        self.waiting: list[tuple[Ids, int, Origin]] = []
         self.held = 0  # tokens waiting
         self.bytes = 0
         self.shards: list[Shard] = []
@@ -170,21 +197,21 @@ class _Writer:
         if len(ids) and not 0 <= ids.min() <= ids.max() < self.vocab:
             given = f"token ids from {ids.min()} to {ids.max()}"
             raise DataError(problem(entry.source, given, f"the vocab has 0 to {self.vocab - 1}"))
-        self.waiting.append((ids.astype(self.dtype), entry.size, entry.source))
+        self.waiting.append((ids.astype(self.dtype), entry.size, entry.origin))
         self.held += len(ids)
         self.bytes += entry.size
         if self.held >= self.shard_tokens:
             self.flush()
 
     def flush(self) -> None:
-        ids, sizes, sources = zip(*self.waiting)
+        ids, sizes, origins = zip(*self.waiting)
         columns = {"tokens": np.concatenate(ids), "lengths": _counts(map(len, ids)), "sizes": _counts(sizes)}
         file = f"{self.split}-{len(self.shards):05d}.safetensors"
         data = save(columns)
         (self.folder / file).write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         self.shards.append(Shard(file=file, tokens=self.held, documents=len(ids), sha256=digest))
-        lines = "".join(json.dumps(source) + "\n" for source in sources)
+        lines = "".join(json.dumps(origin) + "\n" for origin in origins)
         with (self.folder / f"sources-{self.split}.jsonl.zst").open("ab") as out:  # frames follow one another
             out.write(zstandard.compress(lines.encode()))
         self.waiting, self.held = [], 0

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 EXAMPLES = 3  # sources kept for each reason
+EXCERPT = 240  # characters of a text that is kept as an example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Tally:
     bytes: int = 0  # UTF-8 bytes of what was kept
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> count
     examples: dict[str, list[str]] = field(default_factory=dict)  # reason -> the first few sources
+    excerpts: dict[str, list[str]] = field(default_factory=dict)  # reason -> how the texts of the first few begin
     details: dict[str, str] = field(default_factory=dict)  # reason -> what a person needs to know about the first
     notes: dict[str, int] = field(default_factory=dict)  # what a reader decided by itself -> count
     changed: dict[str, Change] = field(default_factory=dict)  # cleaning step -> what it changed, in order
@@ -58,15 +60,17 @@ class Tally:
         """Count as dropped what an earlier stage had kept."""
         self.kept -= 1
         self.bytes -= len(document.text.encode())
-        self._count(reason, document.source)
+        self._count(reason, document.source, document.text)
 
-    def take(self, reason: str, sources: Sequence[str], count: int, size_bytes: int) -> None:
-        """Count documents as dropped that earlier stages had kept; `sources` are those of the first few."""
+    def take(self, reason: str, sources: Sequence[str], count: int, size_bytes: int, texts: Sequence[str] = ()) -> None:
+        """Count documents as dropped that earlier stages had kept; `sources`, `texts` are those of the first few."""
         self.kept -= count
         self.bytes -= size_bytes
         if count:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
-            self.examples.setdefault(reason, []).extend(sources[:EXAMPLES])
+            self.examples[reason] = [*self.examples.get(reason, []), *sources][:EXAMPLES]
+            begun = [text[:EXCERPT] for text in texts]
+            self.excerpts[reason] = [*self.excerpts.get(reason, []), *begun][:EXAMPLES]
 
     def change(self, step: str, before: Document, after: Document) -> None:
         """Count what a cleaning step made of a document that stays."""
@@ -101,6 +105,7 @@ class Tally:
         for reason, count in other.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count
             self.examples[reason] = (self.examples.get(reason, []) + other.examples.get(reason, []))[:EXAMPLES]
+            self.excerpts[reason] = (self.excerpts.get(reason, []) + other.excerpts.get(reason, []))[:EXAMPLES]
         self.details = {**other.details, **self.details}
         for decision, count in other.notes.items():
             self.notes[decision] = self.notes.get(decision, 0) + count
@@ -120,11 +125,13 @@ class Tally:
         changed = {step: Change(**change) for step, change in plain["changed"].items()}
         return cls(**{**plain, "changed": changed})
 
-    def _count(self, reason: str, source: str) -> None:
+    def _count(self, reason: str, source: str, text: str = "") -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < EXAMPLES:
             examples.append(source)
+            if text:
+                self.excerpts.setdefault(reason, []).append(text[:EXCERPT])
 
 
 class Unusable(Exception):  # not an error yet: a tally counts it, or `documents.read` makes a DataError of it

@@ -3,7 +3,9 @@
     prompts ─ prefill (ragged, once) ─ each row n times ─┬─> choose ─> a Step a row ─> the caller
                                                          └── forward one token <──┘ finished rows leave
 
-A row ends with "stop" (a stop id, a stop string) or "length" (its limit). A stop id counts as a token, without text.
+A row ends with "stop" (a stop id, a stop string, the end of its grammar) or "length" (its limit, or its grammar's
+budget). A stop id counts as a token, without text. A model that reads a source goes on from its start id, after
+`memory`: one row a prompt, which all its answers share.
 
 Letters: B rows, T tokens, D dim, V vocab.
 """
@@ -12,15 +14,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hanlin.batch import Layout, move
 from hanlin.errors import ConfigError, problem
+from hanlin.generate.constrain import Grammar, Guide, Vocabulary, masks
+from hanlin.generate.prefill import evaluating, pick, prefill, shared, unreadable
 from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.generate.stops import Until
 from hanlin.models.contract import Decodes, Memory, Model, require
@@ -59,6 +62,7 @@ class Answer:
     finish: Finish
     logprobs: tuple[float, ...] | None = None
     tops: tuple[Top, ...] | None = None
+    score: float | None = None  # of a beam: its log-probability over length ** length_penalty
 
 
 def generate(
@@ -76,10 +80,18 @@ def generate(
     is a ConfigError at the call, before the first step.
     """
     each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
-    _check(model, prompts, each, tokenizer)
+    _check(model, prompts, each, tokenizer, memory)
+    guides = guided(prompts, [one.grammar for one in each], stop_ids, tokenizer)
     rows = [
-        Row(index, n, one, stop_ids, None if tokenizer is None else after(prompts[index], tokenizer))
-        for index, one in enumerate(each)
+        Row(
+            index,
+            n,
+            one,
+            stop_ids,
+            None if tokenizer is None else after(prompts[index], tokenizer),
+            None if guide is None else guide.fork(),
+        )
+        for index, (one, guide) in enumerate(zip(each, guides))
         for n in range(one.n)
     ]
     return _steps(model, prompts, rows, memory)
@@ -126,18 +138,44 @@ def after(prompt: Sequence[int], tokenizer: Tokenizer) -> Stream:
     return stream
 
 
+def guided(
+    prompts: Sequence[Sequence[int]],
+    grammars: Sequence[Grammar | None],
+    stop_ids: frozenset[int],
+    tokenizer: Tokenizer | None,
+) -> list[Guide | None]:
+    """Return a guide for each prompt that has a grammar; ConfigError for one that cannot be used."""
+    if tokenizer is None or all(grammar is None for grammar in grammars):
+        return [None] * len(prompts)
+    words = vocabulary(tokenizer, stop_ids)
+    return [None if one is None else words.guide(one, prompt) for one, prompt in zip(grammars, prompts)]
+
+
+@lru_cache(maxsize=4)
+def vocabulary(tokenizer: Tokenizer, stop_ids: frozenset[int]) -> Vocabulary:
+    """Return a tokenizer's vocabulary as grammars see it, made once."""
+    return Vocabulary(tokenizer, stop_ids)
+
+
 class Row:
     """One answer in the making: its tokens go in, its steps come out."""
 
     def __init__(
-        self, prompt: int, n: int, sampling: Sampling, stop_ids: frozenset[int], stream: Stream | None
+        self,
+        prompt: int,
+        n: int,
+        sampling: Sampling,
+        stop_ids: frozenset[int],
+        stream: Stream | None,
+        guide: Guide | None = None,
     ) -> None:
-        """Begin the n-th answer to a prompt; without a stream it has no text."""
+        """Begin the n-th answer to a prompt; without a stream it has no text, without a guide no grammar."""
         self.prompt = prompt
         self.n = n
         self.sampling = sampling
         self.stop_ids = stop_ids
         self.stream = stream
+        self.guide = guide
         self.until = Until(sampling.stop)
         self.drawn = 0
         self.finish: Finish | None = None if sampling.limit else "length"
@@ -150,6 +188,9 @@ class Row:
             self.finish = "stop"
         elif self.stream is not None:
             text = self.until.push(self.stream.push(token))
+        if self.guide is not None and self.finish is None:
+            self.guide.take(token)
+            self.finish = "stop" if self.guide.ended else "length" if self.guide.broken else None
         if self.drawn == self.sampling.limit and self.finish is None:
             self.finish = "length"
         if self.finish is not None and not self.until.done and self.stream is not None:
@@ -172,9 +213,10 @@ class _Batch:
 
     def gather(self, source: Tensor) -> None:
         """Make row i of what is kept what row `source[i]` was."""
+        if self.memory is not None:
+            self.memory = shared(self.memory, source, len(self.cache.lengths))
         self.cache.reorder(source)
         self.history = None if self.history is None else self.history.take(source)
-        self.memory = None if self.memory is None else _pick(self.memory, source)
 
 
 @torch.inference_mode()
@@ -191,7 +233,7 @@ def _steps(
     with evaluating(model):
         batch, logits = _begin(model, prompts, rows, memory)
         for step in itertools.count():
-            choice = choose(logits, batch.settings, step, batch.history)
+            choice = choose(logits, batch.settings, step, batch.history, allowed(batch.rows, logits))
             yield from taken(batch.rows, choice)
             if all(row.finish is not None for row in batch.rows):
                 return
@@ -208,15 +250,10 @@ def _begin(
     """Read each prompt once and give every row a copy of what was read; return the logits (B, V) that follow."""
     used = sorted({row.prompt for row in rows})
     read = [prompts[prompt] for prompt in used]
-    if memory is not None:
-        memory = _pick(memory, torch.tensor(used, device=model.device))
+    if memory is not None and len(used) < len(prompts):
+        memory = pick(memory, torch.tensor(used, device=model.device))
     longest = max(len(prompts[row.prompt]) + row.sampling.limit for row in rows)
-    assert isinstance(model, Decodes), "checked at the call"
-    cache = model.new_cache(len(used), longest)
-    tokens, layout = _right_padded(read, model.device)
-    hidden = model(tokens, layout=layout, memory=memory, cache=cache)
-    last = torch.tensor([len(prompt) - 1 for prompt in read], device=model.device)
-    logits = model.logits(hidden[torch.arange(len(read), device=model.device), last])
+    cache, logits = prefill(model, read, longest, memory)
     looks_back = any(row.sampling.penalizes for row in rows)
     history = History.of(read, logits.shape[1], model.device) if looks_back else None
     batch = _Batch(rows, _settings(rows, model.device), cache, history, memory)
@@ -244,6 +281,12 @@ def _leave(batch: _Batch, ids: Tensor, drawn: int) -> Tensor:
     return ids[source]
 
 
+def allowed(rows: Sequence[Row], logits: Tensor) -> Tensor | None:
+    """Return (B, V) booleans, True where a row's grammar has a token next; None where no row has one."""
+    found = masks([row.guide for row in rows], logits.shape[1])
+    return None if found is None else torch.from_numpy(found).to(logits.device)
+
+
 def _settings(rows: Sequence[Row], device: torch.device) -> Settings:
     return Settings.of([row.sampling for row in rows], [row.n for row in rows], device)
 
@@ -265,58 +308,25 @@ def taken(rows: Sequence[Row], choice: Choice) -> Iterator[Step]:
             yield row.take(token, logprob, tuple(zip(*(each[:wanted] for each in top))))
 
 
-def _right_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Layout | None]:
-    """Return tokens (B, T) and their layout, None where all are equally long."""
-    longest = max(map(len, prompts))
-    tokens = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=device)
-    if all(len(prompt) == longest for prompt in prompts):
-        return tokens, None
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    layout = Layout.of((torch.arange(longest) < lengths[:, None]).long())
-    return tokens, move(layout, device)
-
-
-def _pick(memory: Memory, rows: Tensor) -> Memory:
-    """Return the memory of some rows; what was made from its states is made again when asked for."""
-    layout = memory.layout
-    if layout is not None:
-        layout = replace(layout, segments=layout.segments[rows], starts=layout.starts[rows])
-    carry = None if memory.carry is None else memory.carry[rows]
-    return Memory(states=memory.states[rows], layout=layout, carry=carry)
-
-
-@contextmanager
-def evaluating(model: Model[Any]) -> Iterator[None]:
-    """Switch dropout off inside, and back on afterwards if it was on."""
-    was = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was)
-
-
 def _check(
-    model: Model[Any], prompts: Sequence[Sequence[int]], each: Sequence[Sampling], tokenizer: Tokenizer | None
+    model: Model[Any],
+    prompts: Sequence[Sequence[int]],
+    each: Sequence[Sampling],
+    tokenizer: Tokenizer | None,
+    memory: Memory | None,
 ) -> None:
     """Raise ConfigError with every reason why these prompts cannot be continued like this."""
     require(model, Decodes)  # type: ignore[type-abstract]  # mypy cannot take a class as an ability
-    vocab, context = model.config.vocab, model.config.context
-    problems = []
+    vocab = model.config.vocab
+    problems = unreadable(model, prompts, [one.limit for one in each], memory)
     if len(each) != len(prompts):
         problems.append(problem("sampling", f"{len(each)} for {len(prompts)} prompts", "one for all, or one a prompt"))
-    for index, (prompt, one) in enumerate(zip(prompts, each)):
+    for index, one in enumerate(each):
         where = f"prompt {index}"
-        if not len(prompt):
-            problems.append(problem(where, "no tokens", "at least one, and this tokenizer adds no BOS", do="give text"))
-        elif not 0 <= min(prompt) <= max(prompt) < vocab:
-            given = f"token {max(prompt) if min(prompt) >= 0 else min(prompt)}"
-            problems.append(problem(where, given, f"the model's vocab is {vocab}", do="use the model's own tokenizer"))
-        if len(prompt) + one.limit > context:
-            given = f"prompt {len(prompt)} tokens + limit {one.limit} > context {context}"
-            problems.append(problem(where, given, do="shorten the prompt or lower the limit"))
         if one.stop and tokenizer is None:
             problems.append(problem(where, "stop strings without a tokenizer", do="pass the model's tokenizer"))
+        if one.grammar is not None and tokenizer is None:
+            problems.append(problem(where, "a grammar without a tokenizer", do="pass the model's tokenizer"))
         foreign = [token for token in one.logit_bias if token >= vocab]
         if foreign:
             problems.append(problem(where, f"logit_bias for token {foreign[0]}", f"the model's vocab is {vocab}"))

@@ -3,7 +3,7 @@
     logits ─┬─ adjust ────────────> scores ─ narrow ─────────> some -inf ─ + noise, argmax ─> ids
             │  repetition                    temperature                   (greedy: argmax
             │  presence, frequency           top-k, top-p, min-p            of the scores)
-            │  logit_bias
+            │  logit_bias, grammar
             └─ log-softmax ───────> the log-probabilities reported: the model's own, before all of this
 
 Noise is Gumbel's, so the argmax is a draw from the softmax (arXiv 1411.0030, section 2). It is a function of (seed,
@@ -25,6 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hanlin.config import Config
+from hanlin.generate.constrain import Grammar
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # SplitMix64's three constants, as signed numbers
 _FIRST = 0xBF58476D1CE4E5B9 - 2**64
@@ -50,6 +51,7 @@ class Sampling(Config):
     n: int = Field(1, ge=1, le=128)  # answers
     logprobs: int | None = Field(None, ge=0, le=20)  # alternatives reported beside each token; 0: the token alone
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)  # None is 0
+    grammar: Grammar | None = None  # what the answer has to look like; see generate/constrain.py
 
     @property
     def penalizes(self) -> bool:
@@ -181,12 +183,22 @@ def narrow(scores: Tensor, settings: Settings) -> Tensor:
     return scores
 
 
-def choose(logits: Tensor, settings: Settings, step: int | Tensor, history: History | None = None) -> Choice:
+def choose(
+    logits: Tensor,
+    settings: Settings,
+    step: int | Tensor,
+    history: History | None = None,
+    allowed: Tensor | None = None,
+) -> Choice:
     """Return one token a row for logits (B, V); `step`, one number or (B,), counts the tokens drawn before.
+
+    Only tokens that are True in `allowed` (B, V) are chosen, at least one in each row.
 
     Log-probabilities are of the raw logits, before penalties, biases and temperature, as OpenAI and vLLM report them.
     """
     scores = adjust(logits.float(), settings, history)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -math.inf)
     ids = scores.argmax(1)
     if settings.greedy is not None:
         drawn = _draw(narrow(scores, settings), settings.streams, step)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hanlin.batch import Layout, move
 from hanlin.errors import ConfigError, problem
-from hanlin.generate.decode import evaluating
+from hanlin.generate.prefill import evaluating
 from hanlin.models.contract import Model
 from hanlin.objectives.cross_entropy import CHUNK_BYTES
 

@@ -8,12 +8,9 @@ Both take one number a document, so their intervals come from redrawing document
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hanlin.errors import DataError, problem
-from hanlin.metrics.contract import Estimate, Numbers, bootstrap
-
-Counts = NDArray[np.int64]
+from hanlin.metrics.contract import Counts, Estimate, Numbers, bootstrap, together
 
 
 def perplexity(nats: Numbers, tokens: Counts, groups: Counts | None = None) -> Estimate:
@@ -48,9 +45,7 @@ def _pairs(nats: Numbers, counts: Counts, groups: Counts | None, unit: str) -> N
     """Return (n, 2) statistics, one row a group, without those that have nothing to say (0 nats of 0)."""
     assert len(nats) == len(counts), "one number a document"
     pairs = np.stack([np.asarray(nats, dtype=np.float64), np.asarray(counts, dtype=np.float64)], 1)
-    if groups is not None:
-        _, group = np.unique(groups, return_inverse=True)
-        pairs = np.stack([np.bincount(group, weights=column) for column in pairs.T], 1)
+    pairs = together(pairs, groups)
     pairs = pairs[pairs.any(1)]
     if not pairs[:, 1].all():
         empty = int((pairs[:, 1] == 0).sum())

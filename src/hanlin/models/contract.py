@@ -65,6 +65,8 @@ class ModelConfig(Config, ABC):
     layers: int
     context: int
 
+    start: int | None = None  # the token that answers to a source begin with; None where no source is read
+    first: int | None = None  # the token that must follow it, where there is one: a language, or BOS
     extra: Json = {}  # keys of a config.json that we do not model, kept for writing
 
     model_types: ClassVar[tuple[str, ...]]  # values of `model_type` that this family reads; the first is written
@@ -75,9 +77,12 @@ class ModelConfig(Config, ABC):
     fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # their key -> the only values implemented
     renames: ClassVar[tuple[Rename, ...]]
     prefix: ClassVar[str] = ""  # of their tensor names; optional on reading, written
-    repeats: ClassVar[tuple[str, str] | None] = None  # theirs, when tied: (the tensor kept, the one that repeats it)
+    repeats: ClassVar[tuple[str, ...] | None] = None  # theirs, when tied: (the tensor kept, those that repeat it …)
+    unties: ClassVar[bool] = False  # the last of `repeats`, where a file's differs, makes `tied` false
+    optional: ClassVar[tuple[str, ...]] = ()  # their tensors that files may leave out: zeros then
     ignored: ClassVar[tuple[str, ...]] = ()  # their tensors, as patterns, that carry nothing
     task_heads: ClassVar[Mapping[str, Head]] = {}
+    joint: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # their class -> the several heads that it carries
     beside: ClassVar[Mapping[str, Callable[[Any], Json]]] = {}  # other files of the folder: name -> config to content
 
     @classmethod
@@ -89,6 +94,17 @@ class ModelConfig(Config, ABC):
     def to_hf(self) -> Json:
         """Return the config.json that Hugging Face reads back as the same model."""
 
+    @property
+    @final
+    def opening(self) -> tuple[int, ...]:
+        """Return the tokens that every answer to a source begins with: the prompt of an encoder–decoder."""
+        return tuple(each for each in (self.start, self.first) if each is not None)
+
+    @property
+    def tables(self) -> type[ModelConfig]:
+        """Return the class that says how files spell this config: its own; families with several spellings choose."""
+        return type(self)
+
     @final
     @classmethod
     def checked(cls, values: Json) -> Self:
@@ -98,8 +114,8 @@ class ModelConfig(Config, ABC):
     @final
     def plain_hf(self) -> Json:
         """Return the keys in `keys` with our values, over the ones kept in `extra`."""
-        ours = {their: getattr(self, name) for name, their in self.keys.items()}
-        return {"model_type": self.model_types[0], **self.extra, **ours}
+        ours = {their: getattr(self, name) for name, their in self.tables.keys.items()}
+        return {"model_type": self.tables.model_types[0], **self.extra, **ours}
 
     @abstractmethod
     def make(self) -> Model[Any]:
@@ -111,14 +127,7 @@ class ModelConfig(Config, ABC):
 
         `heads` maps a head's name to its number of outputs; AbilityError names the heads the family has.
         """
-        unknown = sorted(set(heads or {}) - set(self.task_heads))
-        if unknown:
-            family = type(self).__module__.rsplit(".", 1)[-1]
-            known = ", ".join(self.task_heads) or "none"
-            raise AbilityError(problem(f"model {family}", f"has no head '{unknown[0]}'", f"its heads: {known}"))
-        model = self.make()
-        for name, outputs in (heads or {}).items():
-            model.heads[name] = self.task_heads[name].make(self, outputs)
+        model = self._with(heads or {})
         model.initialize(torch.Generator().manual_seed(seed))
         return model
 
@@ -126,9 +135,23 @@ class ModelConfig(Config, ABC):
     def sketch(self, heads: Mapping[str, int] | None = None) -> Model[Any]:
         """Return the model on the meta device: every shape, no memory."""
         with torch.device("meta"):
-            model = self.make()
-            for name, outputs in (heads or {}).items():
-                model.heads[name] = self.task_heads[name].make(self, outputs)
+            return self._with(heads or {})
+
+    @final
+    def _with(self, heads: Mapping[str, int]) -> Model[Any]:
+        """Return the bare module with heads; AbilityError for one unknown, and for two that files name alike."""
+        known = self.tables.task_heads
+        where = f"model {type(self).__module__.rsplit('.', 1)[-1]}"
+        model, taken = self.make(), dict[str, str]()
+        for name, outputs in heads.items():
+            if name not in known:
+                raise AbilityError(problem(where, f"has no head '{name}'", f"its heads: {', '.join(known) or 'none'}"))
+            for row in known[name].renames:
+                other = taken.setdefault(row.theirs, name)
+                if other != name:
+                    given = f"the heads '{other}' and '{name}' are both {row.theirs} in files"
+                    raise AbilityError(problem(where, given, "one of them"))
+            model.heads[name] = known[name].make(self, outputs)
         return model
 
 
@@ -139,6 +162,7 @@ class Memory:
     states: Tensor
     layout: Layout | None = None
     carry: Tensor | None = None
+    ids: Tensor | None = None  # (B, S) the source's tokens, where a model copies from it
     kept: dict[str, Any] = field(default_factory=dict)  # cross-attention keys and values by layer, shared by all beams
 
     def once(self, name: str, make: Callable[[Tensor], Any]) -> Any:  # noqa: ANN401  # whatever make returns
@@ -220,6 +244,14 @@ def require(model: Model[Any], ability: type[A]) -> A:
         return model
     reason = _SENTENCES.get(ability.__name__, f"lacks {ability.__name__}")
     raise AbilityError(problem(type(model).__name__, reason, do="choose a model of another family"))
+
+
+def needed(model: Model[Any], memory: Memory | None) -> Memory:
+    """Return the memory; AbilityError in one sentence where there is none and the family cannot do without."""
+    if memory is not None:
+        return memory
+    do = "pass what `encode` returns as memory"
+    raise AbilityError(problem(type(model).__name__, "writes only after it has read a source", do=do))
 
 
 def unused(model: Model[Any], **given: object) -> None:

@@ -9,7 +9,7 @@ split, transpose
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,8 @@ class Entry:
 
 def entries(model: Model[Any]) -> list[Entry]:
     """Return an entry for every parameter of the model; assert that the family's table covers them all, once."""
-    config = model.config
-    table = [*config.renames, *(row for name in model.heads for row in config.task_heads[name].renames)]
+    tables = model.config.tables
+    table = [*tables.renames, *(row for name in model.heads for row in tables.task_heads[name].renames)]
     found: dict[str, Entry] = {}
     for name, _ in model.named_parameters():
         entry = next((made for row in table if (made := _match(row, name))), None)
@@ -83,12 +83,16 @@ def from_theirs(model: Model[Any], names: Collection[str], get: Callable[[str], 
         other = spelled.setdefault(_bare(model, name), name)
         if other != name:
             problems.append(problem(f"{where}: {name}", f"stands there twice, also as {other}"))
+    problems += _repeated(model, spelled, get, where)
     for entry in entries(model):
         given = spelled.pop(_bare(model, entry.theirs), None)
         if given is not None:
             problems += _fill([parameters[each] for each in entry.ours], get(given), entry, f"{where}: {given}")
         elif entry.ours[0].startswith("heads."):
             fresh.add(entry.ours[0].split(".")[1])
+        elif entry.theirs in model.config.optional:
+            for each in entry.ours:
+                torch.nn.init.zeros_(parameters[each])
         else:
             missing.append(entry.theirs)
     problems += _amiss(where, missing, _unknown(model, spelled.values()))
@@ -108,19 +112,77 @@ def _amiss(where: str, missing: list[str], unknown: list[str]) -> list[str]:
     return lines
 
 
+def _repeated(model: Model[Any], spelled: dict[str, str], get: Callable[[str], Tensor], where: str) -> list[str]:
+    """Put the tensor that others repeat in its place where files hold only a repeat; return which are no repeats."""
+    tables = model.config.tables
+    if not tables.repeats or tables.task_heads:  # a repeat may belong to a head that was not asked for
+        return []
+    filled = {_bare(model, entry.theirs) for entry in entries(model)}
+    kept, *others = (_bare(model, name) for name in tables.repeats)
+    there = [name for name in others if name in spelled and name not in filled]
+    if there and kept not in spelled:
+        spelled[kept] = spelled[there[0]]
+    do = "set tie_word_embeddings to false in config.json"
+    return [
+        problem(f"{where}: {spelled[name]}", f"differs from {spelled[kept]}, which it should repeat", do=do)
+        for name in there
+        if spelled[name] != spelled[kept] and not torch.equal(get(spelled[name]), get(spelled[kept]))
+    ]
+
+
+def of_heads(model: Model[Any], heads: Collection[str], names: Iterable[str]) -> set[str]:
+    """Return which of their names belong to `heads`, which the model does not carry, and to no inner part of its own.
+
+    A pooler serves several heads; an output layer, whatever its name, serves the one that was trained with it.
+    """
+    known = model.config.tables.task_heads
+    theirs = [row.theirs for head in heads for row in known[head].renames]
+    own = [row.theirs for head in model.heads for row in known[head].renames if ".out." not in str(row.ours)]
+    wanted, kept = ([_bare(model, each) for each in patterns] for patterns in (theirs, own))
+    bare = {name: _bare(model, name) for name in names}
+    return {
+        name
+        for name, each in bare.items()
+        if any(_shaped(row, each) for row in wanted) and not any(_shaped(row, each) for row in kept)
+    }
+
+
+def _shaped(pattern: str, name: str) -> bool:
+    """Return whether a name of theirs is one that a pattern with `@` for weight or bias stands for."""
+    return re.fullmatch(re.escape(pattern).replace("@", "(weight|bias)"), name) is not None
+
+
+def require_outputs(model: Model[Any], shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise BundleError with one line for each head that the files hold with another number of outputs."""
+    spelled = {_bare(model, name): shape for name, shape in shapes.items()}
+    ours = dict(model.named_parameters())
+    found = {}
+    for entry in entries(model):
+        _, _, name = entry.ours[0].partition("heads.")
+        shape, needed = spelled.get(_bare(model, entry.theirs)), ours[entry.ours[0]].shape
+        if name and shape and shape[0] != needed[0]:
+            head = name.partition(".")[0]
+            given, allowed = f"the head '{head}' has {shape[0]:,} outputs", f"{needed[0]:,} are needed"
+            found[head] = problem(where, given, allowed, do="name as many labels, or start from a model without it")
+    if found:
+        raise BundleError(*found.values())
+
+
 def _bare(model: Model[Any], name: str) -> str:
     """Return a name without the family's prefix."""
-    return name.removeprefix(model.config.prefix) if model.config.prefix else name
+    if name.endswith((".LayerNorm.gamma", ".LayerNorm.beta")):  # as BERT's first files say
+        name = f"{name.rpartition('.')[0]}.{'weight' if name.endswith('gamma') else 'bias'}"
+    return name.removeprefix(model.config.tables.prefix)
 
 
 def _unknown(model: Model[Any], names: Iterable[str]) -> list[str]:
-    """Return the names that mean nothing to this model: not ignored, and not the repeated half of a tied pair."""
-    repeats = model.config.repeats
-    covered = {_bare(model, repeats[1])} if repeats else set()
+    """Return the names that mean nothing to this model: not ignored, and not the repeats of another."""
+    covered = {_bare(model, each) for each in (model.config.tables.repeats or ())[1:]}
     return [
         name
         for name in names
-        if _bare(model, name) not in covered and not any(re.fullmatch(each, name) for each in model.config.ignored)
+        if _bare(model, name) not in covered
+        and not any(re.fullmatch(each, name) for each in model.config.tables.ignored)
     ]
 
 

@@ -103,8 +103,12 @@ class Plain:
         return mask[:, None] if self.causal or window is not None or self.layout is not None else None
 
 
-def spelled_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
+def spelled_out(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0, scale: float | None = None
+) -> Tensor:
     """Return attention as matmul, softmax, matmul; `mask` is True where a query may look, or numbers to add.
+
+    Scores are multiplied by `scale`, 1 / sqrt(h) when None.
 
     The bf16 backward of torch's fused attention on CPU takes several times as long (docs/numbers.md), so training
     goes this way; it is also the slow twin that every other path is tested against.
@@ -112,7 +116,7 @@ def spelled_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: f
     if k.shape[1] != q.shape[1]:
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
         v = v.repeat_interleave(q.shape[1] // v.shape[1], 1)
-    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
+    scores = (q / math.sqrt(q.shape[-1]) if scale is None else q * scale) @ k.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(-1)

@@ -196,7 +196,7 @@ class StateCache(Cache):
 
     def extend(self, length: int, layout: Layout | None) -> Tensor:
         """Count the coming tokens."""
-        real = torch.ones(len(self.lengths), length, dtype=torch.bool) if layout is None else layout.real
+        real = self.lengths.new_ones(len(self.lengths), length).bool() if layout is None else layout.real
         positions = self.lengths[:, None] + real.cumsum(1) - 1
         self.lengths = self.lengths + real.sum(1)
         return positions

@@ -33,29 +33,31 @@ ACTIVATIONS: dict[str, Activation] = {
 class MLP(nn.Module):
     """down(act(up(x))) for x (..., D)."""
 
-    def __init__(self, dim: int, hidden: int, *, activation: str, bias: bool) -> None:
+    def __init__(self, dim: int, hidden: int, *, activation: str, bias: bool, dropout: float = 0.0) -> None:
         """Allocate up (M, D) and down (D, M)."""
         super().__init__()
         self.up = nn.Linear(dim, hidden, bias=bias)
         self.down = nn.Linear(hidden, dim, bias=bias)
         self.activation = ACTIVATIONS[activation]
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., D)."""
-        return self.down(self.activation(self.up(x)))
+        return self.down(self.dropout(self.activation(self.up(x))))
 
 
 class GatedMLP(nn.Module):
     """down(act(gate(x)) * up(x)) for x (..., D) (Shazeer, arXiv 2002.05202)."""
 
-    def __init__(self, dim: int, hidden: int, *, activation: str, bias: bool) -> None:
+    def __init__(self, dim: int, hidden: int, *, activation: str, bias: bool, dropout: float = 0.0) -> None:
         """Allocate gate and up (M, D) and down (D, M)."""
         super().__init__()
         self.gate = nn.Linear(dim, hidden, bias=bias)
         self.up = nn.Linear(dim, hidden, bias=bias)
         self.down = nn.Linear(hidden, dim, bias=bias)
         self.activation = ACTIVATIONS[activation]
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., D)."""
-        return self.down(self.activation(self.gate(x)) * self.up(x))
+        return self.down(self.dropout(self.activation(self.gate(x)) * self.up(x)))

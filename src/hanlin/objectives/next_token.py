@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hanlin.batch import IGNORE, Batch
-from hanlin.data.batches import BatchSource, Packed
+from hanlin.data.batches import BatchSource, Packed, Streams
 from hanlin.data.shards import Shards
 from hanlin.models.contract import Model
 from hanlin.objectives.contract import Loss, Part, Pretrains, Reading
@@ -14,7 +14,9 @@ from hanlin.objectives.cross_entropy import total_nats
 
 
 class Config(Pretrains):
-    """Minimise the summed negative log-likelihood of the targets; nothing to choose."""
+    """Minimise the summed negative log-likelihood of the targets."""
+
+    streams: bool = False  # a row goes on where it ended the step before, and a recurrent model's state with it
 
     def counts(self, batch: Batch[Any]) -> tuple[int, ...]:
         """Return the number of targets."""
@@ -24,7 +26,7 @@ class Config(Pretrains):
     def __call__(self, model: Model[Any], batch: Batch[Any]) -> Loss:
         """Return one part: nats over targets."""
         assert batch.targets is not None
-        hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
+        hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds, cache=batch.cache)
         total = total_nats(model, hidden, batch.targets)
         return (Part(name="nats", total=total, count=self.counts(batch)[0]),)
 
@@ -33,7 +35,9 @@ class Config(Pretrains):
         return {}
 
     def source(self, shards: Shards, reading: Reading) -> BatchSource:
-        """Return packed documents, each token the answer to those before it."""
+        """Return packed documents, or streams of them, each token the answer to those before it."""
+        if self.streams:
+            return Streams(shards, rows=reading.rows, context=reading.context, seed=reading.seed)
         pad = reading.tokenizer.special.pad or 0
         return Packed(
             shards, rows=reading.rows, context=reading.context, seed=reading.seed, pack=reading.packs, pad=pad

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from hanlin.optim.contract import OptimizerConfig, groups
 
@@ -21,9 +21,12 @@ class Config(OptimizerConfig):
     beta2: float = Field(0.95, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.1, ge=0)
-    exempt: tuple[str, ...] = ("*norm*", "*bias", "embed.*", "positions.*")  # parameters that do not decay
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return torch's AdamW over the model."""
-        parts = groups(model, self.rate, self.weight_decay, self.exempt)
+        parts = groups(model, self.rate, self.weight_decay, self.exempt, self.layer_decay)
         return torch.optim.AdamW(parts, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)
+
+    def numbers(self, name: str, parameter: Tensor) -> int:
+        """Return two moments."""
+        return 2 * parameter.numel()

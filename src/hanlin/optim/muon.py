@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from hanlin.optim.contract import OptimizerConfig
+from hanlin.optim.contract import OptimizerConfig, grouped, slowed
 
 A, B, C = 3.4445, -4.7750, 2.0315  # the quintic of Jordan et al.: fastest growth of small singular values
 ROUNDS = 5
@@ -40,26 +40,22 @@ class Config(OptimizerConfig):
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer over the model."""
         named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
-        rest = {name for name, each in named if each.ndim != 2 or any(fnmatch(name, key) for key in self.rest)}
-        groups: list[dict[str, Any]] = [
-            {
-                "params": [each for name, each in named if name not in rest],
-                "lr": self.rate,
-                "initial_lr": self.rate,
-                "momentum": self.momentum,
-                "weight_decay": self.weight_decay,
-                "matrices": True,
-            },
-            {
-                "params": [each for name, each in named if name in rest],
-                "lr": self.adam_rate,
-                "initial_lr": self.adam_rate,
-                "betas": (self.beta1, self.beta2),
-                "eps": self.eps,
-                "matrices": False,
-            },
-        ]
-        return Muon([group for group in groups if group["params"]])
+        matrices = [(name, each) for name, each in named if self._turns(name, each)]
+        rest = [(name, each) for name, each in named if not self._turns(name, each)]
+        shares = slowed(model, self.layer_decay)
+        turned = grouped(
+            matrices, self.rate, self.weight_decay, self.exempt, shares, momentum=self.momentum, matrices=True
+        )
+        plain = {"betas": (self.beta1, self.beta2), "eps": self.eps, "matrices": False}
+        return Muon([*turned, *grouped(rest, self.adam_rate, 0.0, (), shares, **plain)])
+
+    def _turns(self, name: str, parameter: Tensor) -> bool:
+        """Return whether a parameter is a matrix that Muon takes."""
+        return parameter.ndim == 2 and not any(fnmatch(name, key) for key in self.rest)
+
+    def numbers(self, name: str, parameter: Tensor) -> int:
+        """Return a matrix's momentum, or two moments."""
+        return parameter.numel() * (1 if self._turns(name, parameter) else 2)
 
 
 class Muon(torch.optim.Optimizer):

@@ -25,6 +25,8 @@ def forecast(job: Job, minutes: float) -> tuple[int, int]:
     seconds = minutes * 60
     a_step, model = _seconds_a_step(job, min(LONGEST_S, PART * seconds))
     a_look = _seconds_a_look(job, model)
+    if job.plan.grow is not None:
+        a_step *= job.plan.grow.share(job.plan.rows_a_step)  # the plan's own sizes were timed
     if job.plan.evaluate_every is not None:
         every = job.plan.evaluate_every
         return max(1, int(seconds / (a_step + a_look / every))), every

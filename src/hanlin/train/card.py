@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import torch
 
 from hanlin import bundle, files
 from hanlin.text.tokenizer import Tokenizer
-from hanlin.train.job import Job, Lesson, Outcome
+from hanlin.train.job import Job, Lesson, Outcome, Verdict
+from hanlin.train.measure.cost import cost
 
 
 def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, lesson: Lesson) -> str:
@@ -24,15 +24,39 @@ def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, lesso
     step, loss = progress.step, progress.valid
     if job.plan.patience is not None and progress.best_step is not None:
         step, loss = progress.best_step, progress.best
-        job.model.load_state_dict(dict(job.checkpoints.read(step).model))
-    scores = {} if loss is None else {"valid_loss": {"value": loss, "unit": "nats/token"}}
-    bundle.write(folder, job.model, tokenizer, lineage=_lineage(job, step, lesson.hash, tokenizer.hash), scores=scores)
+    if job.plan.ema is not None or step != progress.step:
+        state = job.checkpoints.read(step)
+        job.model.load_state_dict(dict(state.average or state.model))
+    verdict = _verdict(job, lesson, loss)
+    bundle.write(
+        folder,
+        job.model,
+        tokenizer,
+        task=verdict.task,
+        settings=dict(verdict.settings),
+        lineage=_lineage(job, step, lesson.hash, tokenizer.hash),
+        scores=dict(verdict.scores),
+    )
     job.report.picture()
-    _card(folder, job, step, lesson.size, scores)
+    _card(folder, job, step, lesson.size, verdict)
     how = "stopped early, for want of improvement," if outcome.early else "done"
     kept = "" if step == progress.step else f", weights of step {step}"
-    valid = "" if loss is None else f", valid_loss {loss:.4f} nats/token"
-    return f"{how} at step {progress.step} of {job.plan.steps}{kept}{valid}"
+    valid = "" if loss is None else f", {job.judge.name} {loss:.4f} {job.judge.unit}"
+    took = "".join(f"; {value}" for _, value in _cost(folder, job)[:3])
+    return f"{how} at step {progress.step} of {job.plan.steps}{kept}{valid}{took}"
+
+
+def _cost(folder: Path, job: Job) -> list[tuple[str, str]]:
+    """Return what the run took, a line each; none where nothing was timed."""
+    found = cost(folder, job.runtime, flops=job.flops, peak=job.peak, watts=job.plan.watts)
+    return [] if found is None else found.lines()
+
+
+def _verdict(job: Job, lesson: Lesson, found: float | None) -> Verdict:
+    """Return the last examination's findings, or the judge's number where there is no other."""
+    if lesson.verdict is not None:
+        return lesson.verdict(job.model.eval())
+    return Verdict(scores={} if found is None else {job.judge.name: {"value": found, "unit": job.judge.unit}})
 
 
 def _lineage(job: Job, step: int, data: str, tokenizer: str) -> dict[str, Any]:
@@ -47,9 +71,12 @@ def _lineage(job: Job, step: int, data: str, tokenizer: str) -> dict[str, Any]:
     }
 
 
-def _card(folder: Path, job: Job, step: int, size: str, scores: Mapping[str, Any]) -> None:
+def _card(folder: Path, job: Job, step: int, size: str, verdict: Verdict) -> None:
     """Write the model card, README.md."""
     parameters = sum(each.numel() for each in job.model.parameters())
+    writes = verdict.task == "generate"
+    use = f'hanlin generate {folder} "..."' if writes else f"hanlin predict {folder} --input ROWS.jsonl"
+    warning = "It writes what the text it learned from makes likely, true or not." if writes else "It can be wrong."
     rows = [
         ("family", type(job.model).__name__),
         ("parameters", f"{parameters:,}"),
@@ -57,19 +84,20 @@ def _card(folder: Path, job: Job, step: int, size: str, scores: Mapping[str, Any
         ("vocabulary", f"{job.model.config.vocab:,} tokens"),
         ("learned from", size),
         ("steps", f"{step:,} of {job.plan.rows_a_step * job.plan.context:,} tokens"),
-        *((name, f"{each['value']:.4f} {each['unit']}") for name, each in scores.items()),
+        *((name, f"{each['value']:.4f} {each['unit']}") for name, each in verdict.scores.items()),
+        *_cost(folder, job),
     ]
     text = "\n".join(
         [
-            "---\nlibrary_name: hanlin\npipeline_tag: text-generation\n---",
+            "---\nlibrary_name: hanlin\n---",
             f"# {folder.name}\n",
             "Trained with Hanlin. The recipe with every number is `recipe.yaml`; hashes of recipe, data and files are",
             "in `hanlin.json`.\n",
             "| | |\n|---|---|",
             *(f"| {name} | {value} |" for name, value in rows),
             "\n![loss](loss.png)\n",
-            f'```console\n$ hanlin generate {folder} "..."\n$ hanlin evaluate {folder}\n```\n',
-            "It writes what the text it learned from makes likely, true or not. Check what you use.\n",
+            f"```console\n$ {use}\n$ hanlin evaluate {folder}\n```\n",
+            f"{warning} Check what you use.\n",
         ]
     )
     files.write(folder / "README.md", text.encode())

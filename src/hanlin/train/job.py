@@ -16,7 +16,30 @@ from hanlin.report import Report
 from hanlin.runtime import Runtime
 from hanlin.train.plan import Plan
 
-Examine = Callable[[Model[Any], int], dict[str, float]]  # (model, step) -> numbers, "valid_loss" among them
+Examine = Callable[[Model[Any], int], dict[str, float]]  # (model, step) -> numbers, the judge's among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """The number, found by examination, that says which weights are better."""
+
+    name: str = "valid_loss"
+    unit: str = "nats/token"
+    higher: bool = False  # is better
+
+    def better(self, new: float, old: float) -> bool:
+        """Return whether `new` beats `old`."""
+        return new > old if self.higher else new < old
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What is known of a finished model."""
+
+    scores: Mapping[str, Any]  # by name: value, low, high, n, unit
+    task: str = "generate"
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the task, what it learned included
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +51,8 @@ class Lesson:
     batches: Callable[[Model[Any]], BatchSource]
     hash: str  # of the data
     size: str  # of the data, in words for people
+    judge: Judge = Judge()
+    verdict: Callable[[Model[Any]], Verdict] | None = None  # the last examination, of the weights that are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +69,10 @@ class Job:
     report: Report
     checkpoints: Checkpoints
     examine: Examine | None = None
+    judge: Judge = Judge()
     belongs: str = ""  # a fingerprint of data and recipe; a checkpoint with another one is refused
+    flops: float = 0.0  # that learning from a token takes
+    peak: float | None = None  # FLOPs a second that this machine reaches; None: not measured
 
 
 @dataclass
@@ -53,10 +81,10 @@ class Progress:
 
     step: int = 0
     bad: int = 0  # steps in a row without a finite gradient
-    best: float | None = None  # lowest valid_loss
+    best: float | None = None  # the best of the judge's numbers
     best_step: int | None = None
     waited: int = 0  # evaluations since the best
-    valid: float | None = None  # valid_loss at the last evaluation; None where it was no number
+    valid: float | None = None  # the judge's at the last examination; None where it was no number
     belongs: str = ""
 
 

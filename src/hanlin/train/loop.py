@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +23,7 @@ from hanlin.errors import CheckpointError, Stopped, problem
 from hanlin.optim.contract import load_state, save_state
 from hanlin.train.guard import Stop, check
 from hanlin.train.job import Job, Outcome, Progress
+from hanlin.train.measure.profile import Look
 from hanlin.train.plan import Plan
 from hanlin.train.step import Learner, named
 
@@ -32,17 +34,20 @@ def train(job: Job) -> Outcome:
     assert steps is not None, "the plan is resolved before the loop"
     learner = Learner(job.model, job.optimizer.build(job.model), job.objective, job.plan, job.runtime)
     progress = restore(job, learner)
-    began = time.perf_counter()
+    began = saved = time.perf_counter()
     numbers: dict[str, float] = {}
+    look = Look(job.report.folder, job.report.say) if job.plan.profile else None
     job.report.start(steps, progress.step, title="train")
     try:
         with Stop() as stop:
             while progress.step < steps and not _enough(progress, job.plan):
-                numbers = _step(job, learner, progress, steps)
+                with look.step() if look else nullcontext():
+                    numbers = _step(job, learner, progress, steps)
                 last = progress.step == steps or _enough(progress, job.plan)
-                due = last or progress.step % (job.plan.save_every or steps) == 0
+                due = last or progress.step % (job.plan.save_every or steps) == 0 or _late(job.plan, saved)
                 if due or stop.code is not None or progress.best_step == progress.step:
                     save(job, learner, progress)
+                    saved = time.perf_counter()
                 if stop.code is not None and not last:
                     raise Stopped(stop.code, f"stopped and saved at step {progress.step} of {steps}")
     finally:
@@ -63,7 +68,9 @@ def _step(job: Job, learner: Learner, progress: Progress, steps: int) -> dict[st
     if job.examine is not None and (progress.step % (job.plan.evaluate_every or steps) == 0 or progress.step == steps):
         numbers |= _examine(job, learner, progress)
     job.report.log(progress.step, numbers)
-    job.report.time(progress.step, {"seconds": seconds, "tokens_per_second": _size(batch) / seconds})
+    speed = _size(batch) / seconds
+    share = {"share_of_peak": speed * job.flops / job.peak} if job.peak else {}
+    job.report.time(progress.step, {"seconds": seconds, "tokens_per_second": speed, **share})
     job.report.advance(1, note=f"loss {numbers['loss']:.3f}")
     return numbers
 
@@ -71,12 +78,12 @@ def _step(job: Job, learner: Learner, progress: Progress, steps: int) -> dict[st
 def _examine(job: Job, learner: Learner, progress: Progress) -> dict[str, float]:
     """Score the model as it stands and keep account of the best."""
     assert job.examine is not None
-    learner.work.eval()
-    numbers = job.examine(learner.work, progress.step)
-    loss = numbers["valid_loss"]
-    progress.valid = loss if math.isfinite(loss) else None
-    if math.isfinite(loss) and (progress.best is None or loss < progress.best):
-        progress.best, progress.best_step, progress.waited = loss, progress.step, 0
+    with learner.examined() as model:
+        numbers = job.examine(model, progress.step)
+    found = numbers[job.judge.name]
+    progress.valid = found if math.isfinite(found) else None
+    if math.isfinite(found) and (progress.best is None or job.judge.better(found, progress.best)):
+        progress.best, progress.best_step, progress.waited = found, progress.step, 0
     else:
         progress.waited += 1
     return numbers
@@ -85,6 +92,11 @@ def _examine(job: Job, learner: Learner, progress: Progress) -> dict[str, float]
 def _enough(progress: Progress, plan: Plan) -> bool:
     """Return whether early stopping ends the run."""
     return plan.patience is not None and progress.waited >= plan.patience
+
+
+def _late(plan: Plan, saved: float) -> bool:
+    """Return whether the last save is longer ago than the plan bears; what is saved when changes no bit of a run."""
+    return plan.save_minutes is not None and time.perf_counter() - saved >= 60 * plan.save_minutes
 
 
 def _size(batch: Batch[Any]) -> int:
@@ -101,6 +113,8 @@ def save(job: Job, learner: Learner, progress: Progress) -> None:
         model=named(learner.model),
         optimizer=save_state(learner.optimizer, learner.model),
         facts=asdict(progress),
+        average=learner.average,
+        carry={str(index): each for index, each in enumerate(learner.carry)},
     )
     job.checkpoints.save(state, best=progress.best_step)
 
@@ -117,7 +131,10 @@ def restore(job: Job, learner: Learner) -> Progress:
         raise CheckpointError(problem(str(job.checkpoints.folder), given, do="choose another output, or --fresh"))
     learner.model.load_state_dict(dict(state.model))
     load_state(learner.optimizer, learner.model, state.optimizer)
+    for name, each in learner.average.items():
+        each.copy_(state.average[name])
     learner.refresh()
+    learner.carry = [state.carry[str(index)].to(job.runtime.device) for index in range(len(state.carry))]
     job.report.rewind(progress.step)
     job.report.say(f"going on from step {progress.step}")
     return progress

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from hanlin.config import Config
+from hanlin.train.grow import Grow
 
 LENGTHS = ("steps", "epochs", "minutes")  # exactly one says how long
 PORTIONS = ("rows", "tokens")  # at most one says how much a step takes
@@ -22,15 +23,22 @@ class Plan(Config):
     tokens: int | None = Field(None, gt=0)  # in place of rows: tokens a step, whole rows of `context`
     context: int = Field(256, gt=0)  # tokens a row
     accumulate: int = Field(1, gt=0)  # portions that a step's rows are computed in; changes memory, not results
+    portion: int | None = Field(None, gt=0)  # in place of accumulate: the most tokens that are computed at once
+    grow: Grow | None = None  # begin with shorter rows, or fewer
     clip: float | None = Field(1.0, gt=0)  # largest norm of the gradient
+    ema: float | None = Field(None, gt=0, lt=1)  # average the weights, such as 0.999; the average is what is kept
     precision: Literal["fp32", "bf16"] = "bf16"  # of forward and backward; state is always fp32
     seed: int = Field(0, ge=0)
     evaluate_every: int | None = Field(None, gt=0)  # steps; a tenth of the run when left out
     save_every: int | None = Field(None, gt=0)  # steps; as evaluate_every when left out
+    save_minutes: float | None = Field(15, gt=0)  # and at least this often, whatever a step takes
     keep: int = Field(2, gt=0)  # newest checkpoints kept, besides the best
     patience: int | None = Field(None, gt=0)  # stop after so many evaluations without a better one
     device: str = "auto"
     threads: int = Field(0, ge=0)  # 0: one a core
+    compile: bool = False  # torch.compile: minutes at first, then faster steps; for long runs (docs/train.md)
+    profile: bool = False  # look at three steps: trace.json for a browser, and in words where the time went
+    watts: float | None = Field(None, gt=0)  # what the machine draws at work, for the estimate of energy
 
     def problems(self) -> list[str]:
         """Return contradictions."""
@@ -44,8 +52,12 @@ class Plan(Config):
             found.append("rows and tokens given; one of them says how much a step takes")
         if self.tokens is not None and self.tokens < self.context:
             found.append(f"tokens {self.tokens} is less than one row of context {self.context}")
-        if self.rows_a_step % self.accumulate:
-            found.append(f"rows {self.rows_a_step} is not a multiple of accumulate {self.accumulate}")
+        if self.accumulate > self.rows_a_step:
+            found.append(f"accumulate {self.accumulate} is more portions than a step has rows, {self.rows_a_step}")
+        if self.portion is not None and self.accumulate > 1:
+            found.append("portion and accumulate given; one of them says how a step is cut")
+        if self.grow is not None:
+            found += self.grow.against(self.rows_a_step, self.context)
         return found
 
     @property

@@ -32,6 +32,8 @@ class Data(Config):
     valid: str | None = None  # a corpus of its own; without it a part of `train` is held out
     valid_fraction: float = Field(0.05, ge=0, lt=1)  # of the documents
     field: str = "text"  # the key of the text in jsonl rows
+    columns: dict[str, str] = {}  # of a task's rows: field -> column, where the usual names do not say
+    limit_rows: int | None = Field(None, gt=0)  # of a task: learn from no more
     limit_bytes: int | None = Field(None, gt=0)  # read no more text than this
 
 
@@ -49,6 +51,7 @@ class Recipe(Config):
     start: str | None = None  # a model folder or hub name to go on from; `model: {from: ...}` says the same
     tokenizer: TokenizerConfig = TokenizerConfig()
     data: Data
+    task: registered("tasks") | None = None  # type: ignore[valid-type]  # what labelled rows teach; else plain text
     objective: registered("objectives") = next_token.Config()  # type: ignore[valid-type]
     optimizer: registered("optim") = adamw.Config()  # type: ignore[valid-type]
     schedule: Schedule = Cosine()

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from hanlin import registry, runtime
+from hanlin import runtime
 from hanlin.checkpoint import Checkpoints
-from hanlin.data.batches import BatchSource
-from hanlin.data.shards import Shards
 from hanlin.errors import ConfigError, problem
-from hanlin.models.contract import Model
-from hanlin.objectives.contract import Pretrains, Reading
 from hanlin.report import Report
 from hanlin.text.tokenizer import Tokenizer
 from hanlin.train import budget, folder
+from hanlin.train.grow import grown
 from hanlin.train.job import Examine, Job, Lesson
+from hanlin.train.measure.ready import ready
 from hanlin.train.model import model
 from hanlin.train.recipe import Recipe
 
@@ -49,36 +46,15 @@ def job(
         report=report,
         checkpoints=Checkpoints(place / "checkpoints", keep=plan.keep, say=report.say),
         examine=examine,
+        judge=lesson.judge,
     )
     known = folder.resolved(place)
     if known is None:
         known = _resolve(recipe, made)
         folder.keep(place, known)
-    return replace(made, plan=known.plan, belongs=folder.fingerprint(known, lesson.hash))
-
-
-def from_text(recipe: Recipe, tokenizer: Tokenizer, shards: Shards) -> Lesson:
-    """Return the lesson of plain text: the recipe's objective makes questions and answers of it."""
-    plan, objective, split = recipe.plan, recipe.objective, shards.manifest.splits["train"]
-    if not isinstance(objective, Pretrains):
-        do = "choose one that learns from text, or give a task"
-        raise ConfigError(
-            problem("objective", registry.name_of("objectives", type(objective)), "needs labelled rows", do=do)
-        )
-
-    def batches(made: Model[Any]) -> BatchSource:
-        cut = Reading(
-            tokenizer=tokenizer, rows=plan.rows_a_step, context=plan.context, seed=plan.seed, packs=made.packs
-        )
-        return objective.source(shards, cut)
-
-    return Lesson(
-        objective=objective,
-        heads=objective.heads(tokenizer.vocab),
-        batches=batches,
-        hash=shards.manifest.hash,
-        size=f"{split.documents:,} documents, {split.tokens:,} tokens",
-    )
+    source = grown(made.source, plan.grow, context=plan.context, steps=known.plan.steps or 1)
+    belongs = folder.fingerprint(known, lesson.hash)
+    return ready(replace(made, plan=known.plan, source=source, belongs=belongs), place)
 
 
 def _resolve(recipe: Recipe, made: Job) -> Recipe:
@@ -87,7 +63,8 @@ def _resolve(recipe: Recipe, made: Job) -> Recipe:
     if plan.minutes is not None:
         steps, every = budget.forecast(made, plan.minutes)
     else:
-        steps = plan.steps or max(1, round((plan.epochs or 0) * made.source.steps_per_epoch))
+        share = 1.0 if plan.grow is None else plan.grow.share(plan.rows_a_step)
+        steps = plan.steps or max(1, round((plan.epochs or 0) * made.source.steps_per_epoch / share))
         every = plan.evaluate_every or max(1, steps // EXAMINATIONS)
     filled = {"steps": steps, "epochs": None, "minutes": None, "evaluate_every": every}
     known = plan.model_copy(update={**filled, "save_every": plan.save_every or every})

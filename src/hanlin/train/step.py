@@ -12,16 +12,24 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hanlin.batch import Batch, move, take
-from hanlin.models.contract import Model
+from hanlin.errors import AbilityError, ConfigError, problem
+from hanlin.models.contract import Decodes, Model, require
+from hanlin.nn.cache import StateCache
 from hanlin.objectives.contract import Objective
 from hanlin.runtime import Runtime
 from hanlin.train.plan import Plan
+from hanlin.train.portions import portions
 
 
 class Learner:
@@ -37,6 +45,14 @@ class Learner:
         self.plan = plan
         self.runtime = runtime
         self.work = model if runtime.dtype == torch.float32 else copy.deepcopy(model).to(runtime.dtype)
+        self.carry: list[Tensor] = []  # states (rows, W), a layer each, that the next step's rows go on from
+        self._ended: list[Tensor] = []  # where the present step's rows ended; kept when the step is taken
+        self.average: dict[str, Tensor] = {}  # of the weights, fp32, where the plan asks for it
+        if plan.ema is not None:
+            self.average = {name: each.detach().clone() for name, each in model.named_parameters()}
+        if plan.compile:
+            _check_compiler(runtime.device)
+            self.work.compile()
         self.refresh()
 
     def refresh(self) -> None:
@@ -55,26 +71,73 @@ class Learner:
                 group["lr"] = group["initial_lr"] * multiplier
             self.optimizer.step()
             self.refresh()
+            self.carry = self._ended
+            self._follow(step)
         self.optimizer.zero_grad(set_to_none=True)
         return {**totals, "grad_norm": norm, "rate": self.optimizer.param_groups[0]["initial_lr"] * multiplier}
+
+    def _follow(self, step: int) -> None:
+        """Move the average towards the weights, at first quickly, so that it forgets where they started."""
+        if self.plan.ema is not None:
+            keep = min(self.plan.ema, (1 + step) / (10 + step))  # a window of a tenth of the run, until ema's is less
+            weights = [each.detach() for each in self.model.parameters()]
+            torch._foreach_lerp_(list(self.average.values()), weights, 1 - keep)
+
+    @contextmanager
+    def examined(self) -> Iterator[Model[Any]]:
+        """Yield the model to be scored, in evaluation mode: with the averaged weights, where there are any."""
+        ours: list[Tensor] = [each.detach() for each in self.work.parameters()]
+        kept = [each.clone() for each in ours] if self.average else []
+        # Scoring has many shapes, and each would be compiled anew.
+        plainly = torch.compiler.set_stance("force_eager") if self.plan.compile else nullcontext()
+        self.work.eval()
+        try:
+            if kept:
+                torch._foreach_copy_(ours, list(self.average.values()))
+            with plainly:
+                yield self.work
+        finally:
+            if kept:
+                torch._foreach_copy_(ours, kept)
 
     def gradients(self, batch: Batch[Any], step: int) -> dict[str, float]:
         """Leave the step's gradient in the model's parameters and return the loss, with its parts when several."""
         self.work.train()
-        size = max(1, batch.rows // self.plan.accumulate)
-        portions = [take(batch, slice(at, at + size)) for at in range(0, batch.rows, size)]
-        counts = [sum(each) for each in zip(*(self.objective.counts(portion) for portion in portions))]
+        cuts = portions(batch, count=self.plan.accumulate, most=self.plan.portion)
+        parted = [take(batch, rows) for rows in cuts]
+        counts = [sum(each) for each in zip(*(self.objective.counts(portion) for portion in parted))]
         sums: dict[str, float] = {}
-        for index, portion in enumerate(portions):
+        states: list[list[Tensor]] = []
+        for index, portion in enumerate(parted):
             torch.manual_seed(mix(self.runtime.seed, step, index))
-            parts = self.objective(self.work, move(portion, self.runtime.device))
+            placed = self._going_on(move(portion, self.runtime.device), cuts[index].start)
+            parts = self.objective(self.work, placed)
+            states += [placed.cache.states] if placed.cache else []
             scaled = [part.weight * part.total / max(1, count) for part, count in zip(parts, counts)]
             torch.stack(scaled).sum().backward()
             self._collect()
             for part, value in zip(parts, scaled):
                 sums[part.name] = sums.get(part.name, 0.0) + float(value.detach())
         loss = sum(sums.values())
+        self._ended = [torch.cat(each).detach() for each in zip(*states)]
         return {"loss": loss, **(sums if len(sums) > 1 else {})}
+
+    def _going_on(self, portion: Batch[Any], first: int) -> Batch[Any]:
+        """Return the portion with the state that its rows, `first` and on, ended the step before with.
+
+        What was learned is not carried back past the step: truncated back-propagation through time (Williams and Peng
+        1990).
+        """
+        if portion.continues is None:
+            return portion
+        cache = require(self.work, Decodes).new_cache(portion.rows, portion.tokens.shape[1])  # type: ignore[type-abstract]
+        if not isinstance(cache, StateCache):
+            do = "set objective.streams: false, or choose a recurrent model"
+            raise AbilityError(problem(type(self.work).__name__, "carries no state from step to step", do=do))
+        for index, each in enumerate(self.carry):
+            mine = each[first : first + portion.rows]
+            cache.states[index] = torch.where(portion.continues[:, None], mine, cache.states[index])
+        return replace(portion, cache=cache)
 
     def _collect(self) -> None:
         """Add the twin's gradients to the model's, in fp32."""
@@ -84,6 +147,14 @@ class Learner:
             if theirs.grad is not None:
                 ours.grad = theirs.grad.float() if ours.grad is None else ours.grad.add_(theirs.grad)
                 theirs.grad = None
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Refuse to compile where there is nothing to compile with: torch writes C++ for a CPU."""
+    known = [each for each in (os.environ.get("CXX"), "g++", "c++", "clang++") if each]
+    if device.type == "cpu" and not any(shutil.which(each) for each in known):
+        do = "install g++ or clang++, or leave it out"
+        raise ConfigError(problem("plan.compile", "no C++ compiler is found", do=do))
 
 
 def mix(*numbers: int) -> int:

@@ -1,11 +1,11 @@
-"""Turn text into token shards: read, drop duplicates, hold out, train a tokenizer, tokenize, report."""
+"""Turn text into token shards: read, clean, make private, drop duplicates, hold out, tokenize, mix, report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from hanlin.config import Config as Frozen
 
 if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help is quick
     from hanlin.data.manifest import Manifest
+    from hanlin.data.pipeline.mixing import Mix
     from hanlin.data.shards import Shards
     from hanlin.report import Report
     from hanlin.text.tokenizer import Tokenizer
@@ -36,6 +37,19 @@ class Config(Frozen):
     near: float | None = Field(None, ge=0.7, le=1, description="Drop documents that are this alike, such as 0.8.")
     lines: int | None = Field(None, ge=1, description="Remove lines that stand in more documents than this.")
     limit_bytes: int | None = Field(None, gt=0, description="Read no more text than this.")
+    anonymize: Literal["", "mask", "hash", "pseudonyms"] = Field(
+        "", description="Replace personal data: by its kind (mask), by secret marks (hash), or by pseudonyms."
+    )
+    vault: str | None = Field(None, description="The file that can undo pseudonyms; keep it apart from the text.")
+    salt_file: str | None = Field(
+        None, description="A secret file of 16 random bytes or more, for hash and pseudonyms."
+    )
+    against: str | None = Field(None, description="Evaluation files, by commas: list which documents hold their rows.")
+    against_remove: bool = Field(False, description="Take those passages, or documents, out.")
+    mix: str | None = Field(None, description="Shares of the training text: en=2,zh=1; sub-folders, or file names.")
+    temperature: float = Field(1.0, ge=0, le=1, description="Flatten the shares: weight, or tokens, to this power.")
+    mix_by: Literal["source", "language"] = Field("source", description="What is mixed.")
+    repeats: float = Field(4.0, ge=1, description="How often a document is shown at most, for a mixture.")
     seed: int = Field(0, ge=0, description="Which documents are held out.")
     workers: int = Field(0, ge=0, description="Processes; 0 is one a core.")
     engine: str = Field("local", description="Where they run: local, or ray.")
@@ -50,6 +64,7 @@ def run(config: Config) -> None:
     for line in summary(manifest):
         click.echo(line)
     click.echo(f"made {config.output}; look: hanlin inspect {config.output}; next: hanlin train RECIPE data.train=...")
+    click.echo(f"the report: {Path(config.output) / 'report.html'}")
 
 
 def prepare(config: Config, watch: Callable[[str, int, int], None] = lambda *_: None) -> Manifest:
@@ -72,9 +87,31 @@ def prepare(config: Config, watch: Callable[[str, int, int], None] = lambda *_: 
         lines=config.lines,
         tokenizer=parse(tokenizer.Config, {"from": config.tokenizer} if config.tokenizer else made, "tokenizer"),
         seed=config.seed,
+        anonymize=config.anonymize,
+        vault=config.vault,
+        salt=config.salt_file,
+        against=tuple(each.strip() for each in (config.against or "").split(",") if each.strip()),
+        against_remove=config.against_remove,
+        mix=_mix(config),
     )
     workers = config.workers or cores()
     return corpus.prepare(plan, Path(config.output), engine=config.engine, workers=workers, watch=watch)
+
+
+def _mix(config: Config) -> Mix | None:
+    """Return the mixture that is asked for, if any is: weights, a temperature, or shares by language."""
+    from hanlin.data.pipeline import mixing
+    from hanlin.errors import ConfigError, problem
+
+    if config.mix is None and config.temperature == 1:
+        alone = [
+            name for name, given in (("mix_by", config.mix_by != "source"), ("repeats", config.repeats != 4)) if given
+        ]
+        if alone:
+            raise ConfigError(*(problem(each, "without a mixture", do="add --mix or --temperature") for each in alone))
+        return None
+    weights = mixing.parsed(config.mix) if config.mix else {}
+    return mixing.Mix(by=config.mix_by, weights=weights, temperature=config.temperature, most=config.repeats)
 
 
 @contextmanager
@@ -154,7 +191,22 @@ def summary(manifest: Manifest) -> list[str]:
     lines = [f"read {report['read']:,} documents, kept {report['kept']:,} ({report['bytes']:,} bytes)"]
     for reason, dropped in report["dropped"].items():
         lines.append(f"dropped {dropped['count']:,}: {reason}, such as {dropped['examples'][0]}")
+    lines += _also(report)
     for name, split in manifest.splits.items():
         rate = split.bytes / max(1, split.tokens)
         lines.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, {rate:.2f} bytes a token")
+    return lines
+
+
+def _also(report: Mapping[str, Any]) -> list[str]:
+    """Return what was done about personal data, evaluation files and shares, a line each."""
+    lines = []
+    if personal := report.get("personal"):
+        found = ", ".join(f"{count:,} {kind}" for kind, count in personal["found"].items()) or "none"
+        lines.append(f"personal data ({personal['how']}): {found}")
+    if against := report.get("against"):
+        done = "taken out" if against["removed"] else "listed in contaminated.jsonl; --against-remove takes them out"
+        lines.append(f"{against['documents']:,} documents hold {against['rows']:,} rows of evaluation files: {done}")
+    for name, group in report.get("mixture", {}).items():
+        lines.append(f"mixture: {name} {group['share']:.1%} asked for, shown {group['repeats']:.2f} times")
     return lines

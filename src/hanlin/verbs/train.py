@@ -34,21 +34,28 @@ def run(config: Config) -> None:
     recipe = recipes.load(config.recipe, config.overrides)
     folder = Path(config.output or recipe.output or f"runs/{Path(config.recipe).stem}")
     click.echo(learn(recipe, folder, fresh=config.fresh))
-    click.echo(f'made {folder}; next: hanlin evaluate {folder}   or: hanlin generate {folder} "..."')
+    use = f'hanlin generate {folder} "..."' if recipe.task is None else f"hanlin predict {folder} --input ROWS.jsonl"
+    click.echo(f"made {folder}; next: hanlin evaluate {folder}   or: {use}")
 
 
 def learn(recipe: Recipe, folder: Path, *, fresh: bool = False) -> str:
     """Run the recipe in its folder to the end, from wherever an earlier start left it; return one line of result."""
     from hanlin.evaluation.watch import watch
     from hanlin.report import Report
-    from hanlin.train import card, setup
+    from hanlin.train import card, setup, text
     from hanlin.train.folder import claimed
     from hanlin.train.loop import train
     from hanlin.verbs import prepare
 
     with claimed(folder, recipe, fresh=fresh), Report(folder, tensorboard=recipe.tensorboard) as report:
+        if recipe.task is not None:
+            from hanlin.tasks import learn as tasks
+
+            rows = tasks.material(recipe, folder, report.say)
+            job = setup.job(recipe, folder, report, rows.tokenizer, rows.lesson, rows.examine)
+            return card.finish(folder, job, train(job), rows.tokenizer, rows.lesson)
         tokenizer, shards, held = prepare.material(recipe, folder / "data", report)
         examine = watch(held, tokenizer, recipe.plan.context, report.say) if held else None
-        lesson = setup.from_text(recipe, tokenizer, shards)
+        lesson = text.lesson(recipe, tokenizer, shards)
         job = setup.job(recipe, folder, report, tokenizer, lesson, examine)
         return card.finish(folder, job, train(job), tokenizer, lesson)

@@ -58,11 +58,20 @@ class Vault:
 
     def save(self, path: Path) -> None:
         """Write the vault, atomically, readable by its owner alone."""
+        with _private():
+            files.write_json(path, {"schema": SCHEMA, "salt": self.salt.hex(), "pairs": self.pairs()})
+
+    def pairs(self) -> list[tuple[str, str, str]]:
+        """Return (kind, original, pseudonym) of all, as the constructor takes them."""
         pairs = [(kind, old, new) for (kind, old), new in self._fakes.items()]
         known = {new for _, _, new in pairs}
-        pairs += [("", old, new) for new, old in self._originals.items() if new not in known]
-        with _private():
-            files.write_json(path, {"schema": SCHEMA, "salt": self.salt.hex(), "pairs": pairs})
+        return pairs + [("", old, new) for new, old in self._originals.items() if new not in known]
+
+    def add(self, kind: str, original: str, pseudonym: str) -> None:
+        """Take in a pair that another vault of the same salt has found; DataError when it stands for something else."""
+        if self._originals.get(pseudonym, original) != original:
+            raise DataError(problem("vault", f"'{pseudonym}' stands for two values", do="use another salt"))
+        self._keep(kind, original, pseudonym)
 
     def pseudonym(self, kind: str, original: str, text: str = "") -> str:
         """Return what stands for `original`: always the same, no other's, and nothing that occurs in `text`."""

@@ -26,7 +26,7 @@ from hanlin.data.duplicates.copies import NEAR
 from hanlin.data.pipeline import stage
 from hanlin.data.pipeline.parts import Part
 from hanlin.data.pipeline.stage import DROPPED, TRAIN, VALID
-from hanlin.data.tally import EXAMPLES, Tally
+from hanlin.data.tally import EXAMPLES, Document, Tally
 
 Numbers = NDArray[np.int64]
 
@@ -84,15 +84,17 @@ class Corpus:
         """Mark documents as dropped, in place, and count them, the first few by name."""
         rows = np.flatnonzero(gone & (split != DROPPED))
         split[rows] = DROPPED
-        sources = [f"{self.source(int(row))} of {self.source(int(twins[row]))}" for row in rows[:EXAMPLES]]
-        tally.take(reason, sources, len(rows), int(self.sizes[rows].sum()))
+        told = [(self.document(int(row)), self.document(int(twins[row]))) for row in rows[:EXAMPLES]]
+        sources = [f"{each.source} of {twin.source}" for each, twin in told]
+        texts = [each.text for each, _ in told]
+        tally.take(reason, sources, len(rows), int(self.sizes[rows].sum()), texts)
 
-    def source(self, row: int) -> str:
-        """Return where a document came from."""
+    def document(self, row: int) -> Document:
+        """Return a document."""
         number = int(np.searchsorted(self.starts, row, side="right")) - 1
         place = row - int(self.starts[number])
         found = stage.texts(self.folder, self.parts[number].number)
-        return next(islice(found, place, None)).source
+        return next(islice(found, place, None))
 
 
 def _first_of_equals(digests: NDArray[np.uint64]) -> Numbers:

@@ -18,8 +18,10 @@ from typing import Literal
 from hanlin.config import Config
 from hanlin.data import documents, localdocs
 from hanlin.data.documents import Piece
+from hanlin.data.pipeline import remote
 from hanlin.data.readers import jsonl
 from hanlin.data.tally import Tally
+from hanlin.errors import ConfigError, problem
 
 SIZE = 32 << 20  # bytes of a part: small enough that cores end together, large enough that starting one costs nothing
 BLOCK = 1 << 20
@@ -44,6 +46,10 @@ def parts(sources: Mapping[Role, str], limit_bytes: int | None, tally: Tally) ->
     """
     if limit_bytes is None and localdocs.NAME not in sources.values():
         return cut(sources, tally)
+    far = [source for source in sources.values() if source.startswith(remote.PREFIX)]
+    if far:
+        do = "name a folder of fewer files: hub:org/name/folder"
+        raise ConfigError(problem("limit_bytes", f"{far[0]} is read file by file, without a limit", do=do))
     limits = {"train": limit_bytes}
     return [
         Part(number=number, role=role, corpus=source, limit_bytes=limits.get(role))
@@ -77,6 +83,9 @@ def _together(pieces: Iterable[Piece], size: int) -> Iterator[list[Piece]]:
 
 def _pieces(path: str, tally: Tally, size: int) -> Iterator[Piece]:
     """Yield each file as one piece, and a long file of lines as several."""
+    if path.startswith(remote.PREFIX):
+        yield from remote.pieces(path)
+        return
     for whole in documents.pieces(path, tally):
         if whole.size <= size or Path(whole.path).suffix.lower() not in jsonl.ENDINGS:
             yield whole

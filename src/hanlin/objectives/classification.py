@@ -1,0 +1,53 @@
+"""One label a row: cross-entropy over classes, independent labels, or a number.
+
+single      -log softmax(scores)[class]                          nats a row
+multi       sum of binary cross-entropies, divided by labels     nats a row
+rating      (score - value)²                                     a row
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from hanlin.batch import Batch
+from hanlin.models.contract import Model
+from hanlin.objectives.contract import Loss, Objective, Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What each row should be told to be: (B,) classes, (B, C) zeros and ones, or (B,) values."""
+
+    values: Tensor
+
+
+class Config(Objective):
+    """The loss of a `sequence` head."""
+
+    kind: Literal["single", "multi", "rating"] = "single"
+    smoothing: float = Field(0.0, ge=0, lt=1)  # of single labels (Szegedy et al., arXiv 1512.00567)
+
+    def counts(self, batch: Batch[Answers]) -> tuple[int, ...]:
+        """Return the rows."""
+        return (batch.rows,)
+
+    def __call__(self, model: Model[Any], batch: Batch[Answers]) -> Loss:
+        """Return one part, summed over rows; the loss is taken in fp32."""
+        assert batch.labels is not None
+        hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
+        scores = model.heads["sequence"](hidden, batch.layout).float()
+        return (Part(name=self.kind, total=self.total(scores, batch.labels.values), count=batch.rows),)
+
+    def total(self, scores: Tensor, values: Tensor) -> Tensor:
+        """Return the summed loss of scores (B, C)."""
+        if self.kind == "single":
+            return F.cross_entropy(scores, values, reduction="sum", label_smoothing=self.smoothing)
+        if self.kind == "multi":
+            each = F.binary_cross_entropy_with_logits(scores, values.float(), reduction="none")
+            return each.mean(-1).sum()
+        return F.mse_loss(scores[:, 0], values.float(), reduction="sum")

@@ -1,0 +1,233 @@
+"""Which class a text, or a pair of texts, belongs to: one of several, any number of several, or a number on a scale.
+
+    text [, pair] ─ encode ─> one row ─ head `sequence` ─> scores (C,) ─┬─ single   softmax    the likeliest label
+                                                                        ├─ multi    sigmoid    those above 0.5
+                                                                        └─ rating   as it is   a number
+
+Probabilities are softened by a temperature learned on held-out rows (Guo et al., arXiv 1706.04599), which changes no
+label. Letters: B rows, C labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from hanlin.batch import Batch
+from hanlin.errors import DataError, nearest, problem
+from hanlin.metrics import correlation, mean_squared
+from hanlin.metrics.contract import Estimate, Numbers
+from hanlin.metrics.labels import accuracy, f1, multilabel
+from hanlin.models.contract import Model
+from hanlin.objectives import classification
+from hanlin.objectives.classification import Answers
+from hanlin.tasks import contract, rows
+from hanlin.tasks.contract import Raw, Row, Settles, Task
+from hanlin.text.tokenizer import Tokenizer
+
+Kind = Literal["single", "multi", "rating"]
+SEPARATORS = ("|", ";", ",")  # of several labels in one cell of a table
+GRID = np.exp(np.linspace(np.log(0.2), np.log(5.0), 97))  # temperatures tried
+
+
+class Example(contract.Example):
+    """A text, or two, and its answer where it is known."""
+
+    text: str
+    pair: str | None = None
+    label: str | tuple[str, ...] | float | None = None  # single, multi, rating
+
+
+class Prediction(contract.Prediction):
+    """The answer, and how likely each label is; a rating has no probabilities."""
+
+    label: str | tuple[str, ...] | float
+    probabilities: dict[str, float] = {}
+
+
+class Config(Task[Example, Prediction], Settles):
+    """Classification by a `sequence` head."""
+
+    kind: Kind = "single"
+    labels: tuple[str, ...] = ()  # learned from the training rows where left out; their order is that of the scores
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    temperature: float = Field(1.0, gt=0)  # of the probabilities; learned
+
+    example_type: ClassVar = Example
+    prediction_type: ClassVar = Prediction
+    columns: ClassVar = {
+        "text": ("sentence", "sentence1", "text_a", "review", "title", "premise", "content", "query", "question", "s1"),
+        "pair": ("sentence2", "text_b", "hypothesis", "s2"),
+        "label": ("class", "category", "intent", "sentiment", "topic", "stars", "rating", "score", "gold", "labels"),
+    }
+    needed: ClassVar = ("text",)
+    answers: ClassVar = ("label",)
+
+    @property
+    def main(self) -> str:  # type: ignore[override]  # it follows from the kind
+        """Return the score that decides."""
+        return {"single": "accuracy", "multi": "f1", "rating": "spearman"}[self.kind]
+
+    def read(self, path: Path) -> Iterator[Raw]:
+        """Yield the rows of a table."""
+        return rows.read(path)
+
+    def example(self, values: Mapping[str, Any]) -> Example:
+        """Return an example; a label is text, a list (or a cell with | ; ,) of them, or a number, as `kind` says."""
+        for field in ("text", "pair"):
+            if not isinstance(values.get(field, ""), str):
+                raise DataError(problem(field, f"{values[field]!r}"[:60], "text"))
+        if not values["text"].strip():
+            raise DataError(problem("text", "empty"))
+        label = values.get("label")
+        return Example(text=values["text"], pair=values.get("pair"), label=None if label is None else self._read(label))
+
+    def _read(self, label: Any) -> str | tuple[str, ...] | float:  # noqa: ANN401  # whatever a file holds
+        """Return a label as `kind` wants it."""
+        if self.kind == "rating":
+            try:
+                value = float(label)
+            except (TypeError, ValueError):
+                value = math.nan
+            if not math.isfinite(value):
+                raise DataError(problem("label", f"{label!r}"[:60], "a number")) from None
+            return value
+        if self.kind == "multi":
+            if isinstance(label, str):
+                separator = next((each for each in SEPARATORS if each in label), None)
+                label = label.split(separator) if separator else [label]
+            return tuple(sorted({str(each).strip() for each in label} - {""}))
+        if isinstance(label, list | tuple | dict) or not str(label).strip():
+            do = "for several labels a row, task.kind=multi"
+            raise DataError(problem("label", f"{label!r}"[:60], "one label", do=do))
+        return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+    def texts(self, example: Example) -> list[str]:
+        """Return the text or both."""
+        return [example.text, *([example.pair] if example.pair else [])]
+
+    def fitted(self, examples: Sequence[Example]) -> Self:
+        """Return the task with the labels of the rows, sorted; numbers by size."""
+        if self.kind == "rating" or self.labels:
+            return self
+        named = {name for each in examples for name in _names(each.label)}
+        if len(named) < 2:
+            given = f"only the label {', '.join(map(repr, named))}" if named else "no labels"
+            raise DataError(problem("data.train", given, "at least two different labels"))
+        return self.model_copy(update={"labels": tuple(sorted(named, key=_order))})
+
+    def heads(self) -> Mapping[str, int]:
+        """Return one output a label, one for a rating."""
+        return {"sequence": max(1, len(self.labels))}
+
+    def objective(self) -> classification.Config:
+        """Return the loss of the kind."""
+        return classification.Config(kind=self.kind, smoothing=self.smoothing)
+
+    def encode(self, examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> list[Row]:
+        """Return one row an example; the longer text of a pair is cut first."""
+        alone = iter(tokenizer.encode_batch([each.text for each in examples if each.pair is None], context=context))
+        found = []
+        for number, each in enumerate(examples):
+            read = next(alone) if each.pair is None else tokenizer.encode(each.text, each.pair, context=context)
+            kinds = read.kinds if any(read.kinds) else (0,) * len(read.ids)
+            answer = None if each.label is None else self._answer(each, number)
+            found.append(Row(example=number, ids=read.ids, kinds=kinds, answer=answer, truncated=read.truncated))
+        return found
+
+    def _answer(self, example: Example, number: int) -> int | float | list[float]:
+        """Return an example's label as the loss takes it; DataError for one that no training row has."""
+        if self.kind == "rating":
+            assert isinstance(example.label, float)
+            return example.label
+        unknown = [name for name in _names(example.label) if name not in self.labels]
+        if unknown:
+            allowed = f"the labels of the training rows: {', '.join(self.labels[:20])}"
+            where = f"row {number + 1} ({example.text[:40]!r})"
+            raise DataError(problem(where, f"label '{unknown[0]}'", allowed, nearest(unknown[0], self.labels)))
+        if self.kind == "multi":
+            return [float(name in _names(example.label)) for name in self.labels]
+        assert isinstance(example.label, str)
+        return self.labels.index(example.label)
+
+    def labels_of(self, rows: Sequence[Row]) -> Answers | None:
+        """Return the answers as one tensor."""
+        if any(row.answer is None for row in rows):
+            return None
+        return Answers(values=torch.tensor([row.answer for row in rows]))
+
+    def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[NDArray[np.float64]]:
+        """Return the scores (C,) of each row."""
+        hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
+        return list(model.heads["sequence"](hidden, batch.layout).double().cpu().numpy())
+
+    def decode(
+        self, example: Example, rows: Sequence[Row], outputs: Sequence[NDArray[np.float64]], tokenizer: Tokenizer
+    ) -> Prediction:
+        """Return the answer that the scores say."""
+        scores = outputs[0]
+        if self.kind == "rating":
+            return Prediction(label=float(scores[0]))
+        scaled = scores / self.temperature
+        likely = _softmax(scaled) if self.kind == "single" else 1 / (1 + np.exp(-scaled))
+        probabilities = {name: float(each) for name, each in zip(self.labels, likely)}
+        if self.kind == "single":
+            return Prediction(label=self.labels[int(scores.argmax())], probabilities=probabilities)
+        chosen = tuple(sorted(name for name, score in zip(self.labels, scores) if score > 0))
+        return Prediction(label=chosen, probabilities=probabilities)
+
+    def settled(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Self:
+        """Return the task with the temperature under which the labelled rows are likeliest."""
+        if self.kind != "single" or not examples:
+            return self
+        likely = np.array([[each.probabilities[name] for name in self.labels] for each in predictions])
+        logits = np.log(np.maximum(likely, 1e-300)) * self.temperature
+        wanted = np.array([self.labels.index(str(each.label)) for each in examples])
+        nats = [-np.log(_softmax(logits / by)[np.arange(len(wanted)), wanted] + 1e-300).sum() for by in GRID]
+        return self.model_copy(update={"temperature": float(GRID[int(np.argmin(nats))])})
+
+    def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, Estimate]:
+        """Return accuracy and macro F1; of several labels micro F1 and whole sets; of ratings correlation and error."""
+        given, wanted = [each.label for each in predictions], [each.label for each in examples]
+        if self.kind == "rating":
+            numbers = [[float(each) for each in side] for side in (given, wanted)]  # type: ignore[arg-type]
+            return {**correlation.score(*numbers), **mean_squared.score(*numbers)}
+        if self.kind == "multi":
+            return multilabel.score([_names(each) for each in given], [_names(each) for each in wanted])
+        texts = [[str(each) for each in side] for side in (given, wanted)]
+        return {**accuracy.score(*texts), "f1": f1.score(*texts)["f1"]}
+
+    def marks(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Numbers:
+        """Return the probability given to the right label; the share of labels that agree; minus the error squared."""
+        if self.kind == "rating":
+            return np.array([-((float(a.label) - float(b.label)) ** 2) for a, b in zip(predictions, examples)])  # type: ignore[arg-type]
+        if self.kind == "multi":
+            pairs = [({*_names(a.label)}, {*_names(b.label)}) for a, b in zip(predictions, examples)]
+            return np.array([1 - len(a ^ b) / len(self.labels) for a, b in pairs])
+        return np.array([a.probabilities[str(b.label)] for a, b in zip(predictions, examples)])
+
+
+def _names(label: object) -> tuple[str, ...]:
+    """Return the labels of an answer."""
+    return label if isinstance(label, tuple) else () if label is None else (str(label),)
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    """Return what labels are sorted by: numbers by size, before words."""
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities along the last axis."""
+    shifted = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True))

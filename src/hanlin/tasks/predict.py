@@ -1,0 +1,86 @@
+"""Answers: any number of examples through a model in batches of like length, in the order in which they were asked.
+
+The same function answers for the command line, Python, HTTP and scoring, so all four agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Generic
+
+import torch
+
+from hanlin.batch import move
+from hanlin.bundle import Bundle
+from hanlin.errors import BundleError, DataError, problem
+from hanlin.models.contract import Model
+from hanlin.tasks import contract
+from hanlin.tasks.batches import in_turn
+from hanlin.tasks.contract import E, P, Task
+from hanlin.text.tokenizer import Tokenizer
+
+TOKENS = 8192  # of a batch, padding included
+ROWS = 256  # of a batch
+CHUNK = 2048  # examples encoded and sorted together
+
+
+class Predictor(Generic[E, P]):
+    """A task, a model that carries its heads, and a tokenizer."""
+
+    def __init__(
+        self, task: Task[E, P], model: Model[Any], tokenizer: Tokenizer, *, context: int | None = None
+    ) -> None:
+        """Keep the three; `context` is the most tokens a row may have, the model's own where left out."""
+        self.task, self.model, self.tokenizer = task, model, tokenizer
+        self.context = min(context or model.config.context, model.config.context)
+        self.truncated = 0  # tokens cut off so far
+        missing = [name for name in task.heads() if name not in model.heads]
+        if missing:
+            given = f"has no head '{missing[0]}'"
+            raise DataError(problem(type(model).__name__, given, do="train it for this task first"))
+
+    def __call__(self, examples: Sequence[E]) -> list[P]:
+        """Return the prediction for each example."""
+        return list(self.stream(examples))
+
+    def stream(self, examples: Iterable[E]) -> Iterator[P]:
+        """Yield the predictions in order; a few thousand examples are held at a time."""
+        waiting = iter(examples)
+        while chunk := list(islice(waiting, CHUNK)):
+            yield from self._answer(chunk)
+
+    def _answer(self, examples: list[E]) -> list[P]:
+        """Return the predictions of a few examples."""
+        rows = self.task.encode(examples, self.tokenizer, self.context)
+        self.truncated += sum(row.truncated for row in rows)
+        outputs: list[Any] = [None] * len(rows)
+        pad = self.tokenizer.special.pad or 0
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                for places in in_turn(rows, TOKENS, ROWS):
+                    batch = move(self.task.collate([rows[place] for place in places], pad), self.model.device)
+                    for place, output in zip(places, self.task.run(self.model, batch, self.tokenizer), strict=True):
+                        outputs[place] = output
+        finally:
+            self.model.train(was_training)
+        own: list[list[int]] = [[] for _ in examples]
+        for place, row in enumerate(rows):
+            own[row.example].append(place)
+        return [
+            self.task.decode(example, [rows[at] for at in places], [outputs[at] for at in places], self.tokenizer)
+            for example, places in zip(examples, own)
+        ]
+
+
+def opened(found: Bundle) -> Predictor[Any, Any]:
+    """Return the predictor of an open bundle; BundleError when it was trained for no task."""
+    if found.card.get("task", "generate") == "generate":
+        do = "hanlin generate continues text; train it for a task to predict"
+        raise BundleError(problem(str(found.folder), "a language model, made for no task", do=do))
+    settings = {"name": found.card["task"], **found.card.get("settings", {})}
+    context = settings.pop("context", None)
+    task = contract.restored(settings, f"{found.folder}/hanlin.json")
+    return Predictor(task, found.model, found.tokenizer, context=context)
