@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from hanlin.errors import ConfigError
+from hanlin.generate.constrain import Vocabulary
 from hanlin.serve.worker import Asked, Failed, Full, Load, Piece, Served
 from hanlin.text.tokenizer import byte_level
 
@@ -33,6 +34,7 @@ def served(name="toy", chat=True, context=CONTEXT):
         chat=Lines() if chat else None,
         context=context,
         vocab=TOKENIZER.vocab,
+        words=Vocabulary(TOKENIZER, frozenset({1})),
         fingerprint="abc",
     )
 

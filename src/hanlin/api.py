@@ -5,6 +5,7 @@ model.generate("The module", limit=50)      one answer; stream=True yields its p
 model.generate("The module", beams=4)       the likeliest answer found by beam search
 model.score(["a sentence"], given="...")    log-probability of each text and of its tokens
 model.predict(["a text"])                   answers of the task it was trained for
+model.embed(["a", "b"])                     one vector a text
 model.features("Hello")                     tokens, offsets, last hidden states
 model.module · model.tokenizer · model.config
 """
@@ -23,11 +24,11 @@ from hanlin.config import parse
 from hanlin.errors import HanlinError, problem
 from hanlin.generate import decode
 from hanlin.generate.beam import Beam, search
+from hanlin.generate.embed import Embedded, embed
 from hanlin.generate.sampling import Sampling
 from hanlin.generate.score import score
 from hanlin.models.contract import Model, ModelConfig
 from hanlin.tasks import predict
-from hanlin.text.tokenizer import Tokenizer
 
 LIMIT = 100  # new tokens, where nothing is said
 
@@ -66,9 +67,10 @@ class LanguageModel:
         self.bundle = opened
         self._predictor: predict.Predictor[Any, Any] | None = None
         self.module: Model[Any] = opened.model
-        self.tokenizer: Tokenizer = opened.tokenizer
+        self.tokenizer = opened.tokenizer
         self.config: ModelConfig = opened.model.config
         self.card = opened.card
+        self.pooling = opened.pooling
         self.stop_ids = opened.stop_ids
 
     def generate(self, prompt: str | Sequence[str], *, stream: bool = False, **choices: Any) -> Any:  # noqa: ANN401
@@ -83,7 +85,7 @@ class LanguageModel:
         sampling = self.sampling(prompts, choices)
         if stream:
             if len(prompts) != 1 or sampling.n != 1 or isinstance(sampling, Beam):
-                raise HanlinError(problem("generate", "stream=True", "takes one prompt, n=1 and no beams"))
+                raise HanlinError(problem("generate", "stream=True", "takes one prompt and n=1, without beams"))
             return self._stream(prompts[0], sampling)
         found = self.answers(prompts, sampling)
         grouped = [[each.text for each in found if each.prompt == index] for index in range(len(prompts))]
@@ -142,6 +144,15 @@ class LanguageModel:
             Scored(total=float(sum(each)), tokens=tokens, logprobs=tuple(float(one) for one in each))
             for each, tokens in zip(found, names)
         ]
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Return one vector a text, pooled as the folder says, else the mean of the last states, of length 1.
+
+        Texts longer than the context are cut, and what was cut is counted. Order and company change nothing.
+        """
+        if isinstance(texts, str):  # a sequence of its letters, which nobody means
+            raise HanlinError(problem("embed", "one text", "a list of texts", do="write [text]"))
+        return embed(self.module, self.tokenizer, texts, self.pooling)
 
     @torch.inference_mode()
     def features(self, text: str) -> Features:

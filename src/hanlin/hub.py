@@ -10,6 +10,7 @@ pickles is refused before anything is downloaded.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ WANTED = [
     *("modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
 ]
 UNWANTED = ["*/*.safetensors", "consolidated*"]  # the same weights a second time, in other formats
+TEXTS = [f"*.{kind}{packed}" for kind in ("jsonl", "csv", "tsv", "txt") for packed in ("", ".gz", ".zst")] + [
+    "*.parquet"
+]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -61,6 +65,32 @@ def fetch(
             problem(given, f"revision '{inline}' in the name and '{revision}' beside it", "only one of them")
         )
     return _from_hub(repository, revision or inline or None, cache, endpoint, offline)
+
+
+def fetch_data(
+    name: str, files: Sequence[str] = (), *, cache: Path | None = None, endpoint: str | None = None
+) -> Fetched:
+    """Return the text files of a public data set, `org/name` or `org/name@revision`; `files` are patterns of names.
+
+    Without patterns all parquet, JSON-lines, CSV and text files are taken. HubError, one line, says what is not there.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    repository, _, revision = name.partition("@")
+    try:
+        folder = snapshot_download(
+            repository,
+            repo_type="dataset",
+            revision=revision or None,
+            cache_dir=cache,
+            endpoint=endpoint,
+            allow_patterns=list(files) or TEXTS,
+        )
+    except Exception as error:  # as in _from_hub
+        raise HubError(_explain(error, name, endpoint or constants.ENDPOINT, constants.HF_HUB_OFFLINE)) from error
+    if not any(path.is_file() for path in Path(folder).rglob("*")):
+        raise HubError(problem(name, "has no such files", f"looked for: {', '.join(files or TEXTS)}"))
+    return Fetched(folder=Path(folder), name=repository, commit=Path(folder).name)
 
 
 def _is_path(name: str, *, pinned: bool) -> bool:

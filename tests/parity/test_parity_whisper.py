@@ -13,6 +13,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a folder is all that is ever opened here
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -25,6 +26,7 @@ from transformers import (
 
 from hanlin import bundle
 from hanlin.batch import Frames, Layout
+from hanlin.data.audio import mel
 from hanlin.errors import AbilityError, ConfigError
 from hanlin.models import whisper
 from hanlin.models.weights import entries
@@ -258,3 +260,45 @@ def test_the_published_config_is_37_760_640_parameters():
     assert config.model_copy(update={"extra": {}}) == whisper.Config()
     assert sum(each.numel() for each in config.sketch().parameters()) == 37_760_640
     assert config.to_hf()["decoder_start_token_id"] == 50258
+
+
+def sounds():
+    """Return samples of noise, a sweep with a pause, near silence and silence, of uneven lengths."""
+    draws, t = np.random.default_rng(0), np.arange(37_777) / mel.RATE
+    sweep = np.sin(2 * np.pi * (200 + 1500 * t) * t) * (t > 0.7)
+    found = [draws.normal(0, 0.3, 16_001), sweep, draws.normal(0, 1e-6, 8_000), np.zeros(4_000)]
+    return [each.astype(np.float32) for each in found]
+
+
+@pytest.mark.parametrize("features", [80, 128])
+class TestLogMel:
+    """Features are WhisperFeatureExtractor's."""
+
+    def test_whole_windows(self, features):
+        """Another scale of mels, the last frame kept, a floor taken over the batch."""
+        theirs = WhisperFeatureExtractor(feature_size=features)
+        expected = theirs(sounds(), sampling_rate=mel.RATE, return_tensors="pt").input_features
+        found = mel.frames(sounds(), features, window=3000)
+        assert found.layout is None
+        torch.testing.assert_close(found.values.transpose(1, 2), expected, atol=1e-5, rtol=0)
+
+    def test_rows_as_long_as_they_are(self, features):
+        """A frame too many or too few, rows that change with their neighbours."""
+        theirs = WhisperFeatureExtractor(feature_size=features)
+        found = mel.frames(sounds(), features)
+        for row, each in enumerate(sounds()):
+            given = theirs(each, sampling_rate=mel.RATE, return_tensors="pt", padding="do_not_pad", truncation=False)
+            expected = given.input_features[0].T
+            real = found.values[row, found.layout.real[row]]
+            torch.testing.assert_close(real, expected, atol=1e-5, rtol=0)
+
+
+def test_silence_added_to_frames_is_silence_added_to_sound():
+    """A window filled with other numbers than the features of silence; the frame over the edge may differ."""
+    found = mel.frames(sounds(), 80)
+    silent = mel.frames(sounds(), 80, window=300).values
+    filled = whisper._silenced(found.values, found.layout, 300)
+    for row, each in enumerate(sounds()):
+        edge = len(each) // mel.HOP
+        assert (filled[row, : edge - 1] - silent[row, : edge - 1]).abs().max() < 1e-5
+        assert (filled[row, edge + 2 :] - silent[row, edge + 2 :]).abs().max() < 1e-5

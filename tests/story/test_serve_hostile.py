@@ -55,7 +55,7 @@ FIELDS = {
     "guided_regex": ["(a+)+$"],
     "grammar": ["root ::= root"],
     "temprature": [1],
-    "response_format": [{"type": "json_object"}],
+    "response_format": [{"type": "json_schema"}],
 }  # fmt: skip
 CHAT_FIELDS = {
     "messages": [
@@ -68,7 +68,7 @@ CHAT_FIELDS = {
         [{"role": "user", "content": "\ufdd0\ufdef"}],
     ],
     "response_format": [
-        {"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "a", "schema": BOMB}}, "json", {}, 5,
+        {"type": "json"}, {"type": "json_schema", "json_schema": {"name": "a", "schema": BOMB}}, "json", {}, 5,
         {"type": "regex", "pattern": "(a+)+$"}, {"type": "text", "x": 1},
     ],
     "tools": [[{"type": "function", "function": {"name": "a", "parameters": BOMB}}]],

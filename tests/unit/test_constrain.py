@@ -19,7 +19,7 @@ from hanlin.text import tokenizer as text
 
 STOP = frozenset({1})
 ENGLISH = "the cat sat on the mat, and 12 dogs ran to name true false null 2026 [a] {b} : , \" ' - +"
-LIMIT = 400
+LIMIT = 1000
 
 
 @pytest.fixture(scope="module")

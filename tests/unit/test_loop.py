@@ -20,12 +20,13 @@ from hanlin.data.batches import Packed
 from hanlin.errors import CheckpointError, RunError, Stopped
 from hanlin.models import llama
 from hanlin.objectives import next_token
-from hanlin.optim import adamw, muon
+from hanlin.optim import adafactor, adamw, lion, muon
 from hanlin.optim.schedules import Cosine
 from hanlin.report import Report
 from hanlin.runtime import Runtime
 from hanlin.text.tokenizer import byte_level
 from hanlin.train import guard, loop
+from hanlin.train.grow import Grow, grown
 from hanlin.train.job import Job
 from hanlin.train.plan import Plan
 
@@ -38,6 +39,9 @@ CASES = {
     "adamw, bf16": (LLAMA, adamw.Config(), {"precision": "bf16"}),
     "muon": (LLAMA, muon.Config(), {}),
     "muon, accumulated, bf16": (LLAMA, muon.Config(), {"accumulate": 4, "precision": "bf16"}),
+    "averaged": (LLAMA, adamw.Config(layer_decay=0.5), {"ema": 0.9}),
+    "averaged, cut by tokens, bf16": (LLAMA, lion.Config(), {"ema": 0.8, "portion": 33, "precision": "bf16"}),
+    "grown": (LLAMA, adafactor.Config(), {"grow": Grow(context=(4, 8), rows=(1, 3), over=0.7)}),
     "recurrent": (RECURRENT, adamw.Config(), {}),
     "recurrent, accumulated, muon": (RECURRENT, muon.Config(), {"accumulate": 2}),
 }
@@ -94,7 +98,8 @@ def make(folder, data, case="adamw", *, before=lambda step: None, belongs="x", e
     chosen = Plan(**{"precision": "fp32", **numbers, **choices, **plan})
     model = config.build(seed=0)
     dtype = torch.bfloat16 if chosen.precision == "bf16" else torch.float32
-    source = Packed(data, rows=4, context=16, seed=0, pack=model.packs)
+    packed = Packed(data, rows=4, context=16, seed=0, pack=model.packs)
+    source = grown(packed, chosen.grow, context=16, steps=STEPS)
 
     def note(step):
         SEEN.append(step)
@@ -132,8 +137,7 @@ def rows(folder):
 def left(folder):
     """Return everything that a run leaves and that must be equal, byte for byte."""
     last = max((folder / "checkpoints").glob("[0-9]*"))
-    names = ("model.safetensors", "optimizer.safetensors", "state.json")
-    return {name: (last / name).read_bytes() for name in names} | {"rows": (folder / "metrics.jsonl").read_bytes()}
+    return {each.name: each.read_bytes() for each in last.iterdir()} | {"rows": (folder / "metrics.jsonl").read_bytes()}
 
 
 def stop_at(step, number=signal.SIGINT):
@@ -259,6 +263,23 @@ class TestGoingOn:
         train(make(tmp_path, data, steps=3))
         with pytest.raises(CheckpointError, match="belongs to other data"):
             train(make(tmp_path, data, belongs="y"))
+
+
+class TestByTime:
+    """plan.save_minutes."""
+
+    def test_a_slow_run_is_saved_in_between(self, tmp_path, data, monkeypatch):
+        """Hours lost between two saves that are counted in steps."""
+        clock = iter(range(10**6))
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))  # a second each time it is read
+        train(make(tmp_path / "often", data, save_every=99, keep=99, save_minutes=0.2, examine=None))
+        train(make(tmp_path / "once", data, save_every=99, keep=99, save_minutes=None, examine=None))
+        steps = [
+            sorted(int(each.name) for each in (tmp_path / name / "checkpoints").iterdir()) for name in ("often", "once")
+        ]
+        assert steps[1] == [STEPS]
+        assert 2 < len(steps[0]) < STEPS
+        assert left(tmp_path / "often") == left(tmp_path / "once")
 
 
 class TestNotFinite:

@@ -11,6 +11,9 @@ from hanlin.serve.protocol import Chat, Completion, Detokenize, request, samplin
 from hanlin.serve.refusal import Refused, field
 from hanlin.serve.strict import read_json
 
+SCHEMA = {"name": "city", "schema": {"type": "object"}}
+NAMED = "response_format.json_schema.name"
+
 
 def completion(**keys):
     """Read a completion request."""
@@ -148,8 +151,10 @@ def test_impossible_values_are_refused_by_name(keys, param):
     [
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"functions": [{}]}, "functions"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+        ({"response_format": {"type": "json"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "json_object", "json_schema": SCHEMA}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {**SCHEMA, "name": "a b"}}}, NAMED),
         ({"response_format": "text"}, "response_format"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from hanlin.config import read_yaml, write_yaml
-from hanlin.errors import ConfigError
+from hanlin.errors import ConfigError, HubError
 from hanlin.optim import adamw, muon
 from hanlin.optim.schedules import Constant, Cosine
 from hanlin.text.tokenizer import SMALLEST, byte_level
@@ -204,6 +204,65 @@ class TestPlain:
             "x",
             None,
         )
+
+
+class TestText:
+    """Where a recipe's text is."""
+
+    def test_below_the_folder_that_is_named(self, small, tmp_path, monkeypatch):
+        """A path looked for elsewhere, a file of the person's own replaced by one of the same name."""
+        file = tmp_path / "home" / "data" / "lm" / "x.txt"
+        file.parent.mkdir(parents=True)
+        file.write_text("text")
+        monkeypatch.setenv("HANLIN_DATA", str(tmp_path / "home"))
+        chosen = load(small, ["data.train=data/lm/x.txt", "data.valid=data/lm/y.txt"]).data
+        assert (chosen.train, chosen.valid) == (str(file), "data/lm/y.txt")
+        assert recipe.corpus(chosen) == str(file)
+        monkeypatch.delenv("HANLIN_DATA")
+        assert load(small, ["data.train=data/lm/x.txt"]).data.train == "data/lm/x.txt"
+
+    def test_or_what_to_set(self, small, tmp_path, monkeypatch):
+        """A missing file where a variable was not set; a traceback of the hub's client."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("HANLIN_DATA", raising=False)
+        chosen = load(small, ["data.train=data/lm/x"]).data
+        assert (
+            "'data/lm/x' is not here; set HANLIN_DATA to the folder that holds data/"
+            in problems(recipe.corpus, chosen)[0]
+        )
+        monkeypatch.setenv("HANLIN_DATA", str(tmp_path))
+        assert "is neither here nor in HANLIN_DATA; set" in problems(recipe.corpus, chosen)[0]
+        own = load(small, ["data.train=mine.txt"]).data
+        assert recipe.corpus(own) == "mine.txt"
+
+    def test_or_the_public_data_set(self, small, tmp_path, monkeypatch):
+        """Files that were not named, fetched; an error that says nothing of the other way."""
+        chosen = load(small, ["data.train=data/lm/x", "data.hub=a/b@v1", "data.hub_files=[train-*]"]).data
+        asked = []
+
+        def fetch_data(name, files):
+            asked.append((name, files))
+            return recipe.hub.Fetched(folder=tmp_path, name=name)
+
+        monkeypatch.setattr(recipe.hub, "fetch_data", fetch_data)
+        assert recipe.corpus(chosen) == str(tmp_path)
+        assert asked == [("a/b@v1", ("train-*",))]
+
+        def refuse(name, files):
+            raise HubError("a/b@v1: could not be fetched")
+
+        monkeypatch.setattr(recipe.hub, "fetch_data", refuse)
+        with pytest.raises(HubError) as caught:
+            recipe.corpus(chosen)
+        assert caught.value.problems[0] == "a/b@v1: could not be fetched"
+        assert "set HANLIN_DATA" in caught.value.problems[1]
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("gpt2-124m", 124_439_808), ("llama-134m", 134_105_856)])
+def test_sizes_are_those_of_the_name(name, parameters):
+    """A recipe of another model than its name says."""
+    config = models.foreseen(load(name))
+    assert sum(each.numel() for each in config.sketch().parameters()) == parameters
 
 
 class TestDifferences:

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from hanlin.batch import IGNORE, Batch, Layout
+from hanlin.errors import ConfigError
 from hanlin.models import gpt2, llama
 from hanlin.objectives import next_token
 from hanlin.objectives.contract import Objective, Part
@@ -111,26 +112,31 @@ def weights(it):
     return torch.cat([each.detach().flatten().clone() for each in it.model.parameters()])
 
 
+# Rows of the batch below have 9, 8, ..., 4 tokens and 9, 8, 6, 4, 2, 0 targets: no cut but 1 and 6 is even in either.
+CUTS = [{"accumulate": 2}, {"accumulate": 3}, {"accumulate": 4}, {"accumulate": 5}, {"accumulate": 6}]
+CUTS += [{"portion": 1}, {"portion": 20}, {"portion": 45}]
+
+
 class TestPortions:
     """Accumulation changes memory, not results."""
 
-    @pytest.mark.parametrize("portions", [2, 3, 6])
-    def test_add_up_in_fp64(self, portions):
+    @pytest.mark.parametrize("cut", CUTS, ids=str)
+    def test_add_up_in_fp64(self, cut):
         """Averages of averages, the last portion alone, a part divided by its portion's count."""
         found = []
-        for accumulate in (1, portions):
+        for given in ({}, cut):
             model = GPT2.build(seed=1).double()
-            found.append(gradients(learner(model=model, objective=Plain(), accumulate=accumulate), batch()))
+            found.append(gradients(learner(model=model, objective=Plain(), **given), batch()))
         (one, whole), (two, parts) = found
         assert (whole - parts).abs().max() <= 1e-12 * whole.abs().max()
         for name in ("loss", "nats", "square"):
             assert math.isclose(one[name], two[name], rel_tol=1e-12)
 
     @pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])
-    @pytest.mark.parametrize("portions", [2, 3, 6])
-    def test_add_up_in_fp32(self, portions, config):
+    @pytest.mark.parametrize("cut", CUTS, ids=str)
+    def test_add_up_in_fp32(self, cut, config):
         one, whole = gradients(learner(config), batch())
-        two, parts = gradients(learner(config, accumulate=portions), batch())
+        two, parts = gradients(learner(config, **cut), batch())
         assert (whole - parts).abs().max() <= 1e-6 * whole.abs().max()
         assert math.isclose(one["loss"], two["loss"], rel_tol=1e-6)
 
@@ -310,6 +316,73 @@ class TestChance:
         assert len(seen) == 1200
         assert all(0 <= each < 2**63 for each in seen)
         assert len({each % 1024 for each in seen}) > 600
+
+
+class TestAverage:
+    """plan.ema."""
+
+    def test_is_the_formula(self):
+        """An average that stands still, follows too late, or forgets nothing of where the weights began."""
+        it = learner(dtype=torch.bfloat16, ema=0.5)
+        expected = weights(it)
+        for step in range(6):
+            it.advance(batch(seed=step), step, 0.1)
+            keep = min(0.5, (1 + step) / (10 + step))
+            expected = keep * expected + (1 - keep) * weights(it)
+        found = torch.cat([each.flatten() for each in it.average.values()])
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+        assert it.average.keys() == named(it.model).keys()
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_is_what_is_examined_and_then_put_back(self, dtype):
+        """A run that goes on from its average, or is scored by its last weights; dropout in an examination."""
+        it = learner(DROPS, dtype=dtype, ema=0.9)
+        it.advance(batch(), 0, 1.0)
+        ours, work = weights(it), [each.detach().clone() for each in it.work.parameters()]
+        with it.examined() as model:
+            assert not model.training
+            for each, average in zip(model.parameters(), it.average.values()):
+                assert torch.equal(each, average.to(dtype))
+        assert torch.equal(weights(it), ours)
+        assert all(torch.equal(a, b) for a, b in zip(work, it.work.parameters()))
+
+    def test_is_put_back_after_an_error(self):
+        it = learner(ema=0.9)
+        it.advance(batch(), 0, 1.0)
+        before = weights(it)
+
+        def fail():
+            with it.examined():
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert torch.equal(weights(it), before)
+
+    def test_a_step_without_a_finite_gradient_moves_nothing(self):
+        it = learner(GPT2, objective=Spoiled(kind="both"), ema=0.9)
+        before = {name: each.clone() for name, each in it.average.items()}
+        it.advance(batch(), 0, 1.0)
+        assert all(torch.equal(before[name], each) for name, each in it.average.items())
+
+
+def test_compiling_needs_a_compiler(monkeypatch):
+    """A page of inductor's traceback where one word was missing."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"plan.compile: no C\+\+ compiler is found; install"):
+        learner(compile=True)
+
+
+@pytest.mark.slow
+def test_compiled_is_near_the_plain_one():
+    """Another loss, gradients that do not arrive, an examination that compiles each shape anew."""
+    _, plain = gradients(learner(), batch())
+    it = learner(compile=True)
+    _, found = gradients(it, batch())
+    torch.testing.assert_close(found, plain, atol=1e-6, rtol=1e-4)
+    with it.examined() as model, torch.no_grad():
+        for length in (3, 4, 5):
+            model(batch().tokens[:, :length])
 
 
 class TestRate:

@@ -8,6 +8,7 @@ from folders import build
 
 from hanlin.errors import ConfigError
 from hanlin.generate import decode
+from hanlin.generate.constrain import Vocabulary
 from hanlin.generate.sampling import Sampling
 from hanlin.serve.engine import Engine
 from hanlin.serve.scheduler import Scheduler
@@ -19,7 +20,8 @@ TOKENIZER = byte_level()
 
 def line(name="m", slots=4, queue=8, seed=0):
     model = build(seed=seed)
-    served = Served(name=name, created=0, tokenizer=TOKENIZER, chat=None, context=32, vocab=300)
+    words = Vocabulary(TOKENIZER, frozenset([1]))
+    served = Served(name=name, created=0, tokenizer=TOKENIZER, chat=None, context=32, vocab=300, words=words)
     engine = Engine(model, TOKENIZER, frozenset([1]), slots=slots, length=32)
     return Line(served=served, engine=engine, scheduler=Scheduler(slots=slots, chunk=16, queue=queue))
 

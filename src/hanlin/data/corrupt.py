@@ -27,8 +27,7 @@ Flags = NDArray[np.bool_]
 
 def uniform(bits: np.random.PCG64, count: int) -> NDArray[np.float64]:
     """Return `count` numbers in [0, 1), 53 bits each."""
-    drawn: NDArray[np.float64] = (bits.random_raw(count) >> np.uint64(11)) * 2.0**-53
-    return drawn
+    return np.asarray((bits.random_raw(count) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

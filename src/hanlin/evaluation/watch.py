@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from hanlin.batch import move
+from hanlin.data.shards import Shards
 from hanlin.evaluation import harness
 from hanlin.generate import decode
 from hanlin.generate.sampling import Sampling
 from hanlin.models.contract import Decodes, Model
+from hanlin.objectives.contract import Objective, Pretrains, Reading
 from hanlin.text.tokenizer import Tokenizer
 
+ROWS = 16  # of a batch of questions
 TOKENS = 32_768  # of the held-out text, scored each time; `hanlin evaluate` scores all of it
 SAMPLE = 32  # tokens
 
@@ -27,6 +33,35 @@ def watch(
         sample = _sample(model, int(documents[step % len(documents)][0]), tokenizer, context, step)
         say(f"step {step}: valid_loss {loss:.4f} nats/token{sample}")
         return {"valid_loss": loss}
+
+    return look
+
+
+def watching(
+    objective: Objective, held: Shards, tokenizer: Tokenizer, context: int, say: Callable[[str], None]
+) -> Callable[[Model[Any], int], dict[str, float]]:
+    """Return `watch`, or where an objective has heads that answer, a function that scores its own questions."""
+    if not isinstance(objective, Pretrains) or not objective.heads(tokenizer.vocab):
+        return watch(held, tokenizer, context, say)
+    rows = max(1, min(ROWS, TOKENS // context))
+    source = objective.source(held, Reading(tokenizer=tokenizer, rows=rows, context=context, seed=0, packs=True))
+    batches = range(min(source.steps_per_epoch, max(1, TOKENS // source.tokens_per_step)))
+
+    @torch.inference_mode()
+    def look(model: Model[Any], step: int) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        weights: dict[str, float] = {}
+        for number in batches:
+            for part in objective(model, move(source.batch(number), model.device)):
+                totals[part.name] = totals.get(part.name, 0.0) + float(part.total)
+                counts[part.name] = counts.get(part.name, 0) + part.count
+                weights[part.name] = part.weight
+        means = {name: totals[name] / max(1, counts[name]) for name in totals}
+        loss = sum(weights[name] * mean for name, mean in means.items())
+        said = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+        say(f"step {step}: valid_loss {loss:.4f} ({said} nats each)")
+        return {"valid_loss": loss, **{f"valid_{name}": mean for name, mean in means.items() if len(means) > 1}}
 
     return look
 

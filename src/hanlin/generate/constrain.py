@@ -110,7 +110,8 @@ class Guide:
     @property
     def said(self) -> str:
         """Return why it is broken."""
-        return self._matcher.get_error() or "no token of the vocabulary fits"
+        told = self._matcher.get_error()
+        return "nothing that this vocabulary can write fits it" if not told or "NoExtension" in told else told
 
 
 def masks(guides: Sequence[Guide | None], width: int) -> NDArray[np.bool_] | None:
@@ -291,7 +292,7 @@ def _tried(guide: Guide) -> Iterator[str]:
 
 def _refusal(grammar: Grammar, reason: str) -> str:
     """Return one line that names a grammar's problem."""
-    lines: Iterable[str] = (line.strip() for line in reason.split("<state>")[0].splitlines())
+    lines: Iterable[str] = (line.strip() for line in reason.replace("<non-verbose/>", "").splitlines())
     told = " ".join(line for line in lines if line and set(line) != {"^"})
     names = {"json_schema": "JSON schema", "regex": "regular expression", "lark": "grammar"}
     return problem("grammar", f"this {names[grammar.kind]} cannot be used: {told[:300]}")

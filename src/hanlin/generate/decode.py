@@ -23,7 +23,8 @@ from torch import Tensor
 
 from hanlin.errors import ConfigError, problem
 from hanlin.generate.constrain import Grammar, Guide, Vocabulary, masks
-from hanlin.generate.prefill import evaluating, pick, prefill, shared, unreadable
+from hanlin.generate.prefill import evaluating as evaluating
+from hanlin.generate.prefill import pick, prefill, shared, unreadable
 from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.generate.stops import Until
 from hanlin.models.contract import Decodes, Memory, Model, require

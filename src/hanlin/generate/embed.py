@@ -6,6 +6,7 @@ Letters: n texts, B rows, T tokens, D dim.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,32 @@ from hanlin.generate.decode import evaluating
 from hanlin.models.contract import Model
 from hanlin.models.sentences import Pooling
 from hanlin.nn.heads import pool
+from hanlin.text.tokenizer import Tokenizer
 
 WASTE = 0.1  # of a batch's tokens may be padding
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embedded:
+    """Texts as vectors."""
+
+    vectors: NDArray[np.float32]  # (n, dim)
+    truncated: NDArray[np.int64]  # (n,) tokens beyond the context, left out
+
+
+def embed(model: Model[Any], tokenizer: Tokenizer, texts: Sequence[str], pooling: Pooling | None = None) -> Embedded:
+    """Return one vector a text; without a pooling, the mean of its last states, of length 1.
+
+    A text is cut to the pooling's context, or the model's, and what was cut is counted.
+    """
+    pooling = pooling or Pooling()
+    context = min(pooling.context or model.config.context, model.config.context)
+    read = [text.lower() for text in texts] if pooling.lowercase else texts
+    found = tokenizer.encode_batch(read, context=context)
+    return Embedded(
+        vectors=vectors(model, [each.ids for each in found], pooling),
+        truncated=np.array([each.truncated for each in found], dtype=np.int64),
+    )
 
 
 @torch.inference_mode()

@@ -40,13 +40,14 @@ def _sequence(config: Config, outputs: int) -> nn.Module:
 
 
 def _masked(config: Config, outputs: int) -> nn.Module:
-    """Return the head that guesses words."""
-    return Guess(config.dim, outputs, activation=config.activation, eps=config.eps, tied=config.tied)
+    """Return the head that guesses words; RoBERTa's is a GELU whatever its layers are."""
+    activation = "gelu" if config.variant in NUMBERED else config.activation
+    return Guess(config.dim, outputs, activation=activation, eps=config.eps)
 
 
 def _heads(family: str, sequence: tuple[str, str], masked: tuple[str, ...]) -> dict[str, Head]:
-    """Return the heads that all variants have, from their names of (dense, out) and (dense, norm, bias, matrix)."""
-    guess = ("dense.@", "norm.@", "out.bias", "out.weight")
+    """Return the heads that all variants have, from their names of (dense, out) and (dense, norm, bias)."""
+    guess = ("dense.@", "norm.@", "out.bias")
     token = (Rename("heads.token.out.@", "classifier.@"),)
     span = (Rename("heads.span.out.@", "qa_outputs.@"),)
     rows = tuple(Rename(f"heads.sequence.{ours}.@", f"{theirs}.@") for ours, theirs in zip(("dense", "out"), sequence))
@@ -81,11 +82,9 @@ DISTIL_LAYER = (
     *(f"attention.{each}_lin" for each in ("q", "k", "v", "out")),
     *("sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"),
 )
-BERT_WORDS = tuple(
-    f"cls.predictions.{each}" for each in ("transform.dense.@", "transform.LayerNorm.@", "bias", "decoder.weight")
-)
-ROBERTA_WORDS = ("lm_head.dense.@", "lm_head.layer_norm.@", "lm_head.bias", "lm_head.decoder.weight")
-DISTIL_WORDS = ("vocab_transform.@", "vocab_layer_norm.@", "vocab_projector.bias", "vocab_projector.weight")
+BERT_WORDS = tuple(f"cls.predictions.{each}" for each in ("transform.dense.@", "transform.LayerNorm.@", "bias"))
+ROBERTA_WORDS = ("lm_head.dense.@", "lm_head.layer_norm.@", "lm_head.bias")
+DISTIL_WORDS = ("vocab_transform.@", "vocab_layer_norm.@", "vocab_projector.bias")
 ROBERTA_ROWS = ("classifier.dense", "classifier.out_proj")
 
 
@@ -103,7 +102,6 @@ class Config(ModelConfig):
     pad: int = Field(default_factory=lambda chosen: int(chosen.get("variant") in NUMBERED), ge=0)  # its id
     eps: float = Field(1e-12, gt=0)
     activation: str = "gelu"
-    tied: bool = True  # the masked head compares with the embedding
     dropout: float = Field(0.1, ge=0, lt=1)  # after embeddings, attention and MLP
     attention_dropout: float = Field(0.1, ge=0, lt=1)
     head_dropout: float | None = Field(None, ge=0, lt=1)  # of the sequence and token heads; None: as `dropout`
@@ -130,7 +128,6 @@ class Config(ModelConfig):
         "pad": "pad_token_id",
         "eps": "layer_norm_eps",
         "activation": "hidden_act",
-        "tied": "tie_word_embeddings",
         "dropout": "hidden_dropout_prob",
         "attention_dropout": "attention_probs_dropout_prob",
         "head_dropout": "classifier_dropout",
@@ -141,6 +138,7 @@ class Config(ModelConfig):
         "position_embedding_type": ("absolute",),
         "is_decoder": (False,),
         "add_cross_attention": (False,),
+        "tie_word_embeddings": (True,),  # the masked head compares with the embedding
     }
     renames: ClassVar = _layers("bert", "encoder", LAYER)
     task_heads: ClassVar[Mapping[str, Head]] = {
@@ -239,7 +237,7 @@ class DistilBert(Config):
         r"vocab_(transform|layer_norm|projector)\.(weight|bias)",
     )
     keys: ClassVar = {
-        **{name: Config.keys[name] for name in ("vocab", "context", "pad", "tied", "spread")},
+        **{name: Config.keys[name] for name in ("vocab", "context", "pad", "spread")},
         **{name: name for name in ("dim", "activation", "dropout", "attention_dropout")},
         **{name: f"n_{name}" for name in ("layers", "heads")},
         "hidden": "hidden_dim",

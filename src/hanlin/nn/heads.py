@@ -95,15 +95,14 @@ class Bias(nn.Module):
 class Guess(nn.Module):
     """What word stands here: a transform of each state, compared with the embedding of every word."""
 
-    def __init__(self, dim: int, outputs: int, *, activation: str, eps: float, tied: bool) -> None:
-        """Allocate dense (D, D), norm (D,) and out: the bias (V,), and a matrix (V, D) unless it is the embedding's."""
+    def __init__(self, dim: int, outputs: int, *, activation: str, eps: float) -> None:
+        """Allocate dense (D, D), norm (D,) and out, a bias (V,)."""
         super().__init__()
         self.dense = nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim, eps)
-        self.out: Bias | nn.Linear = Bias(outputs) if tied else nn.Linear(dim, outputs)
+        self.out = Bias(outputs)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, hidden: Tensor, matrix: Tensor) -> Tensor:
         """Return (…, V) for hidden (…, D); `matrix` (V, D) is the embedding."""
-        states = self.norm(self.activation(self.dense(hidden)))
-        return self.out(states, matrix) if isinstance(self.out, Bias) else self.out(states)
+        return self.out(self.norm(self.activation(self.dense(hidden))), matrix)

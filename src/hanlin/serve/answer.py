@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hanlin.errors import HanlinError, problem
+from hanlin.errors import ConfigError, HanlinError, problem
+from hanlin.generate.constrain import Guide
 from hanlin.serve import guard, protocol, stream
 from hanlin.serve.limits import Limits
 from hanlin.serve.refusal import Refused, refusal
@@ -37,20 +38,23 @@ class Desk:
     worker: Worker
     limits: Limits
     telemetry: Telemetry
+    compiling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # a grammar at a time
 
 
 class Work:
     """One request in the worker's hands."""
 
-    def __init__(self, desk: Desk, reply: stream.Reply, client: str) -> None:
+    def __init__(self, desk: Desk, reply: stream.Reply, client: str, guides: Sequence[Guide | None]) -> None:
         """Queue every prompt, or none; Refused where the context has no room, Full where the queue has none."""
         self.reply = reply
         self.tickets: list[Ticket] = []
         limit = protocol.needed(reply.asked, reply.prompts, reply.served.context)
         try:
-            for prompt in reply.prompts:
+            for prompt, guide in zip(reply.prompts, guides, strict=True):
                 settings = protocol.sampling(reply.asked, limit)
-                asked = Asked(model=reply.served.name, prompt=tuple(prompt), sampling=settings, client=client)
+                asked = Asked(
+                    model=reply.served.name, prompt=tuple(prompt), sampling=settings, client=client, guide=guide
+                )
                 self.tickets.append(desk.worker.submit(asked))
         except BaseException:
             self._cancel()
@@ -77,7 +81,7 @@ class Work:
 
 async def answer(desk: Desk, request: Request, reply: stream.Reply) -> Response:
     """Return the answer to a request, whole or as events."""
-    work = Work(desk, reply, guard.client(request))
+    work = Work(desk, reply, guard.client(request), await _guides(desk, reply))
     if reply.asked.stream:
         return Events(work, desk)
     try:
@@ -88,6 +92,22 @@ async def answer(desk: Desk, request: Request, reply: stream.Reply) -> Response:
     finally:
         work.close()
     return Response(data, media_type="application/json")
+
+
+async def _guides(desk: Desk, reply: stream.Reply) -> Sequence[Guide | None]:
+    """Return a guide for each prompt where the answers have a format; Refused (400) for one that cannot be kept.
+
+    Grammars are compiled in a thread, one at a time: hostile ones take each other's time, nobody else's.
+    """
+    grammar, words = protocol.grammar(reply.asked), reply.served.words
+    if grammar is None:
+        return [None] * len(reply.prompts)
+    try:
+        async with desk.compiling:
+            return await asyncio.to_thread(lambda: [words.guide(grammar, prompt) for prompt in reply.prompts])
+    except ConfigError as error:
+        lines = [line.replace("grammar: ", "response_format: ", 1) for line in error.problems]
+        raise Refused(400, *lines, param="response_format") from None
 
 
 def overdue(limits: Limits) -> Refused:

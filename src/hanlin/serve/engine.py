@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from hanlin.errors import AbilityError, problem
-from hanlin.generate.decode import Row, Step, after, taken
+from hanlin.generate.constrain import Guide
+from hanlin.generate.decode import Row, Step, after, allowed, taken
 from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.models.contract import Decodes, Encodes, Model, require
 from hanlin.nn.lanes import Lanes
@@ -54,11 +55,12 @@ class Engine:
         self._settings: Settings | None = None  # of the writing rows, while these stay the same
         self._history: History | None = None  # a row a lane, from the first time that a penalty asks for it
 
-    def open(self, key: Key, prompt: Sequence[int], sampling: Sampling) -> None:
-        """Make a row known, before the first plan that names it."""
+    def open(self, key: Key, prompt: Sequence[int], sampling: Sampling, guide: Guide | None = None) -> None:
+        """Make a row known, before the first plan that names it; its answer keeps to a copy of the guide."""
         self._prompts[key] = prompt
         stream = after(prompt, self.tokenizer)
-        self._rows[key] = Row(key.job, key.n, sampling, self.stop_ids, stream)
+        own = None if guide is None else guide.fork()
+        self._rows[key] = Row(key.job, key.n, sampling, self.stop_ids, stream, own)
 
     @torch.inference_mode()
     def close(self, key: Key) -> None:
@@ -129,7 +131,7 @@ class Engine:
             self._settings = Settings.of([row.sampling for row in rows], [row.n for row in rows], logits.device)
         history = self._looked_at(rows, logits)
         drawn = torch.tensor([row.drawn for row in rows], device=logits.device)
-        choice = choose(logits, self._settings, drawn, history)
+        choice = choose(logits, self._settings, drawn, history, allowed(rows, logits))
         if history is not None:
             history.add(choice.ids)
         return choice

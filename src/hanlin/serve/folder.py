@@ -18,6 +18,7 @@ from typing import Any
 from hanlin import bundle, hub
 from hanlin.config import Config as Frozen
 from hanlin.errors import BundleError, ConfigError, problem
+from hanlin.generate.constrain import Vocabulary
 from hanlin.machine import free_bytes
 from hanlin.models.contract import Decodes, Model, require
 from hanlin.runtime import Runtime
@@ -89,6 +90,7 @@ def _line(name: str, folder: Path, sizes: Sizes, place: Runtime) -> Line:
         chat=Chat.read(folder, opened.tokenizer),
         context=context,
         vocab=opened.model.config.vocab,
+        words=Vocabulary(opened.tokenizer, opened.stop_ids),
         fingerprint=_fingerprint(opened),
     )
     return Line(

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, FailFast, Field, PlainValidator
 
 from hanlin.config import Config, parse
 from hanlin.errors import ConfigError, problem
+from hanlin.generate.constrain import Grammar, json_schema
 from hanlin.generate.sampling import Sampling
 from hanlin.serve.limits import Limits
 from hanlin.serve.refusal import Refused, field
@@ -85,14 +86,6 @@ def _unsupported(value: object) -> None:
         raise ValueError("not supported; leave it out")
 
 
-def _format(value: object) -> object:
-    """Refuse every response_format but plain text, by name."""
-    kind = value.get("type") if isinstance(value, Mapping) else value
-    if value is not None and kind != "text":
-        raise ValueError(f'{str(kind)[:40]!r} is not supported; only {{"type": "text"}}')
-    return value
-
-
 class Part(Config):
     """A piece of a message, for the schema's sake: other kinds are refused."""
 
@@ -129,10 +122,27 @@ class StreamOptions(Config):
     include_obfuscation: bool | None = None  # neutral
 
 
+class Schema(Config):
+    """What `json_schema` holds; kept to the letter, `strict` or not."""
+
+    name: str = Field(pattern="^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    body: Mapping[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
 class Format(Config):
     """What an answer looks like."""
 
-    type: Literal["text"]
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: Schema | None = None
+
+    def problems(self) -> list[str]:
+        """Return what is impossible together."""
+        if (self.type == "json_schema") == (self.json_schema is not None):
+            return []
+        given = "missing" if self.json_schema is None else "given"
+        return [problem("json_schema", given, 'it belongs to {"type": "json_schema"}, and to that alone')]
 
 
 class Generation(Config):
@@ -152,6 +162,7 @@ class Generation(Config):
     stop: Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: Format | None = None
     # neutral: they change nothing here
     user: str | None = None
     metadata: Mapping[str, str] | None = None
@@ -219,7 +230,6 @@ class Chat(Generation):
     max_completion_tokens: int | None = Field(None, ge=1, lt=2**31)  # its newer name
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: Annotated[Format | None, BeforeValidator(_format, json_schema_input_type=Format | None)] = None
     modalities: Modalities | None = None
     parallel_tool_calls: bool | None = None
     tool_choice: Literal["none", "auto"] | None = None
@@ -320,6 +330,14 @@ def sampling(asked: Completion | Chat, limit: int) -> Sampling:
         logprobs=logprobs,
         seed=secrets.randbits(63) if asked.seed is None else asked.seed,
     )
+
+
+def grammar(asked: Completion | Chat) -> Grammar | None:
+    """Return what the answers have to look like, None where anything goes."""
+    wanted = asked.response_format
+    if wanted is None or wanted.type == "text":
+        return None
+    return json_schema({"type": "object"} if wanted.json_schema is None else wanted.json_schema.body)
 
 
 def _or(value: float | None, default: float) -> float:

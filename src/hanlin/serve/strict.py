@@ -14,10 +14,10 @@ from typing import Any
 from hanlin.errors import problem
 from hanlin.serve.refusal import Refused
 
-DEEPEST = 16  # nesting levels; a chat with content parts has five
+DEEPEST = 32  # nesting levels; a chat with content parts has five, a JSON schema two for each of its own
 LONGEST_NUMBER = 32  # characters; a 64-bit seed has twenty
 MOST_KEYS = {0: 128, 1: 1024}  # of an object, by its depth: fields, entries of logit_bias
-MOST_KEYS_INSIDE = 32  # of deeper ones; each unknown key is compared with all known ones
+MOST_KEYS_INSIDE = 64  # of deeper ones; each unknown key is compared with all known ones
 ESCAPES = re.compile(r"\\u(0000|[dD][89a-fA-F])")  # the only way for NUL or half a pair to enter
 
 

@@ -26,6 +26,7 @@ from hanlin.serve.scheduler import Full as Full
 from hanlin.serve.scheduler import Job, Key, Plan, Scheduler
 
 if TYPE_CHECKING:
+    from hanlin.generate.constrain import Guide, Vocabulary
     from hanlin.text.chat import Chat
     from hanlin.text.tokenizer import Tokenizer
 
@@ -64,6 +65,7 @@ class Asked:
     prompt: tuple[int, ...]
     sampling: Sampling
     client: str
+    guide: Guide | None = None  # where the answers keep to a grammar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class Served:
     chat: Chat | None
     context: int  # tokens of prompt and answer at most
     vocab: int
+    words: Vocabulary
     fingerprint: str | None = None  # changes when the weights do
 
 
@@ -234,7 +237,7 @@ class Worker:
             line.engine.close(key)
         for job, asked in opened.items():
             for n in range(asked.sampling.n):
-                line.engine.open(Key(job, n), asked.prompt, asked.sampling)
+                line.engine.open(Key(job, n), asked.prompt, asked.sampling, asked.guide)
         if plan == Plan((), (), ()):
             return
         pieces: dict[int, list[Piece]] = defaultdict(list)

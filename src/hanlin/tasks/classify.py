@@ -23,7 +23,7 @@ from pydantic import Field
 from hanlin.batch import Batch
 from hanlin.errors import DataError, nearest, problem
 from hanlin.metrics import correlation, mean_squared
-from hanlin.metrics.contract import Estimate, Numbers
+from hanlin.metrics.contract import Estimate, Numbers, Rows
 from hanlin.metrics.labels import accuracy, f1, multilabel
 from hanlin.models.contract import Model
 from hanlin.objectives import classification
@@ -203,6 +203,15 @@ class Config(Task[Example, Prediction], Settles):
             return multilabel.score([_names(each) for each in given], [_names(each) for each in wanted])
         texts = [[str(each) for each in side] for side in (given, wanted)]
         return {**accuracy.score(*texts), "f1": f1.score(*texts)["f1"]}
+
+    def statistics(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Rows:
+        """Return each row's part in accuracy, micro F1 or rank correlation."""
+        given, wanted = [each.label for each in predictions], [each.label for each in examples]
+        if self.kind == "rating":
+            return correlation.rows(*([float(each) for each in side] for side in (given, wanted)))  # type: ignore[arg-type]
+        if self.kind == "multi":
+            return multilabel.rows([_names(each) for each in given], [_names(each) for each in wanted])
+        return accuracy.rows(*([str(each) for each in side] for side in (given, wanted)))
 
     def marks(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Numbers:
         """Return the probability given to the right label; the share of labels that agree; minus the error squared."""

@@ -29,7 +29,7 @@ from hanlin import registry
 from hanlin.batch import IGNORE, Batch, Frames, Layout, Source, Tokens
 from hanlin.config import Config, dump, parse
 from hanlin.errors import BundleError, DataError, nearest, problem
-from hanlin.metrics.contract import Estimate, Numbers
+from hanlin.metrics.contract import Estimate, Numbers, Rows
 from hanlin.models.contract import Json, Model
 from hanlin.objectives.contract import Objective
 from hanlin.text.tokenizer import Tokenizer
@@ -135,7 +135,11 @@ class Task(Config, ABC, Generic[E, P]):
 
     @abstractmethod
     def marks(self, examples: Sequence[E], predictions: Sequence[P]) -> Numbers:
-        """Return (n,) how right each prediction is, higher is better: for the worst rows and paired comparisons."""
+        """Return (n,) how right each prediction is, higher is better: to find the worst rows."""
+
+    @abstractmethod
+    def statistics(self, examples: Sequence[E], predictions: Sequence[P]) -> Rows:
+        """Return what each row adds to the score `main`, to compare two models on the same rows."""
 
     @final
     def asked(self, given: object) -> E:

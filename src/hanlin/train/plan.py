@@ -31,7 +31,7 @@ class Plan(Config):
     seed: int = Field(0, ge=0)
     evaluate_every: int | None = Field(None, gt=0)  # steps; a tenth of the run when left out
     save_every: int | None = Field(None, gt=0)  # steps; as evaluate_every when left out
-    save_minutes: float | None = Field(15, gt=0)  # and at least this often, whatever a step takes
+    save_minutes: float | None = Field(15.0, gt=0)  # and at least this often, whatever a step takes
     keep: int = Field(2, gt=0)  # newest checkpoints kept, besides the best
     patience: int | None = Field(None, gt=0)  # stop after so many evaluations without a better one
     device: str = "auto"

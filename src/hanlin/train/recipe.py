@@ -2,11 +2,14 @@
 
     shipped name | path.yaml ─ key=value ─> Recipe ─ resolve ─> Recipe with every number filled in ─> runs/x/recipe.yaml
 
-A name without `/` or `.yaml` is one of the recipes that come with the package (src/hanlin/recipes).
+A name without `/` or `.yaml` is one of the recipes that come with the package (src/hanlin/recipes). These name public
+text, such as data/lm/tinystories: HANLIN_DATA names the folder that holds `data/`; without it the recipe's public data
+set is fetched from the hub.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,16 @@ from typing import Any
 from pydantic import Field
 
 from hanlin import config as configs
+from hanlin import hub
 from hanlin.config import Config, override, parse, read_yaml, registered
-from hanlin.errors import ConfigError, nearest, problem
+from hanlin.errors import ConfigError, HubError, nearest, problem
 from hanlin.objectives import next_token
 from hanlin.optim import adamw
 from hanlin.optim.schedules import Cosine, Schedule
 from hanlin.text.tokenizer import Config as TokenizerConfig
 from hanlin.train.plan import LENGTHS, PORTIONS, Plan
 
+HOME, FOLDER = "HANLIN_DATA", "data"  # the variable that names the folder which holds data/, the recipes' text
 SHIPPED = Path(configs.__file__).parent / "recipes"
 
 
@@ -29,6 +34,8 @@ class Data(Config):
     """What is learned from, and what is held out."""
 
     train: str  # shards made by `hanlin prepare`, or a corpus: a file, a folder, or `localdocs`
+    hub: str | None = None  # the public data set to fetch where `train` is not there: owner/name[@revision]
+    hub_files: tuple[str, ...] = ()  # of it; names or patterns
     valid: str | None = None  # a corpus of its own; without it a part of `train` is held out
     valid_fraction: float = Field(0.05, ge=0, lt=1)  # of the documents
     field: str = "text"  # the key of the text in jsonl rows
@@ -86,7 +93,33 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(problem(str(path), f"cannot be read: {reason}")) from None
-    return build(override(_make_way(read_yaml(text, str(path)), overrides), overrides))
+    made = build(override(_make_way(read_yaml(text, str(path)), overrides), overrides))
+    return made.model_copy(update={"data": located(made.data, os.environ)})
+
+
+def located(data: Data, environ: Mapping[str, str]) -> Data:
+    """Return the data with the paths that lie in the folder named by HANLIN_DATA, where they do."""
+    home = environ.get(HOME)
+    found = {}
+    for name, given in (("train", data.train), ("valid", data.valid)):
+        if home and given and not os.path.isabs(given) and (Path(home) / given).exists():
+            found[name] = str(Path(home) / given)
+    return data.model_copy(update=found)
+
+
+def corpus(data: Data) -> str:
+    """Return the training text: its path, or that of its public data set, fetched; HanlinError says what to set."""
+    ours = data.train.startswith(f"{FOLDER}/")
+    if Path(data.train).exists() or not (ours or data.hub):
+        return data.train  # a path of the person's own that is not there is refused by who reads it
+    where = f"neither here nor in {HOME}" if os.environ.get(HOME) else "not here"
+    do = f"set {HOME} to the folder that holds {FOLDER}/, or data.train=YOUR_TEXT"
+    if data.hub is None:
+        raise ConfigError(problem("data.train", f"'{data.train}' is {where}", do=do))
+    try:
+        return str(hub.fetch_data(data.hub, data.hub_files).folder)
+    except HubError as error:
+        raise HubError(*error.problems, problem("data.train", f"'{data.train}' is {where}", do=do)) from None
 
 
 def _make_way(data: dict[str, Any], pairs: Sequence[str]) -> dict[str, Any]:

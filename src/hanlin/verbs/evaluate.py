@@ -1,10 +1,10 @@
-"""Score a model on text it has not seen: perplexity and bits per byte, with intervals by document."""
+"""Score a model on what it has not seen: text by perplexity and bits per byte, labelled rows by their task's scores."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from hanlin.config import Config as Frozen
 
 if TYPE_CHECKING:  # a verb imports what it wires inside its functions, so that its --help is quick
     from hanlin.evaluation.harness import Documents, Scores
+    from hanlin.evaluation.rows import Answered
+    from hanlin.tasks.predict import Predictor
     from hanlin.text.tokenizer import Tokenizer
 
 POSITIONAL = ("model",)
@@ -21,10 +23,14 @@ class Config(Frozen):
     """What `hanlin evaluate` is told."""
 
     model: str = Field(description="A model folder, or a hub name.")
-    data: str | None = Field(None, description="Text to score; the held-out part of the run when left out.")
+    data: str | None = Field(
+        None, description="Text, or a task's labelled rows; the held-out part of the run when left out."
+    )
     field: str = Field("text", description="Key of the text in jsonl rows.")
     context: int | None = Field(None, gt=0, description="Tokens a window reads; the model's context when left out.")
     overlap: int = Field(0, ge=0, description="Tokens of each window that are read again for what is before them.")
+    columns: tuple[str, ...] = Field((), description="field=column of rows, where the usual names do not say.")
+    errors: bool = Field(False, description="Of rows, also what was taken for what, and the rows answered worst.")
     precision: str = Field("fp32", description="Number type to compute in: fp32 or bf16.")
     json_: bool = Field(False, alias="json", description="Print JSON alone.")
 
@@ -33,6 +39,11 @@ def run(config: Config) -> None:
     """Print the scores, as lines or as JSON."""
     import click
 
+    from hanlin import bundle, hub
+
+    if bundle.read_card(hub.fetch(config.model).folder).get("task", "generate") != "generate":
+        _run_rows(config)
+        return
     scores = evaluate(config)
     if config.json_:
         click.echo(json.dumps(scores.to_dict(), ensure_ascii=False))
@@ -43,6 +54,61 @@ def run(config: Config) -> None:
         click.echo(f"{name:14} {each.value:8.4f}   {interval}")
     click.echo(f"scored {scores.tokens:,} tokens, {scores.bytes:,} bytes of text")
     click.echo(f'next: hanlin generate {config.model} "..."')
+
+
+def _run_rows(config: Config) -> None:
+    """Print the scores of a task's labelled rows, and with `errors` where it went wrong."""
+    import click
+
+    predictor, found = answered(config)
+    scores = {name: vars(each) for name, each in found.scores.items()}
+    if config.json_:
+        click.echo(json.dumps({"scores": scores, "rows": len(found.examples)}, ensure_ascii=False))
+        return
+    for name, each in found.scores.items():
+        interval = f"95 % interval {each.low:.4f} to {each.high:.4f} over {each.n:,}"
+        click.echo(f"{name:16} {each.value:8.4f}   {interval}")
+    cut = f"; {found.truncated:,} tokens did not fit and were cut" if found.truncated else ""
+    click.echo(f"scored {len(found.examples):,} rows{cut}")
+    if config.errors:
+        for line in _errors(predictor, found):
+            click.echo(line)
+    click.echo(f"next: hanlin predict {config.model} --input ROWS.jsonl")
+
+
+def _errors(predictor: Predictor[Any, Any], found: Answered) -> list[str]:
+    """Return what was taken for what, and the worst rows, a line each."""
+    from hanlin.evaluation import rows
+
+    taken = rows.confusions(predictor, found)
+    lines = [f"{count:6,} x '{wanted}' taken for '{given}'" for wanted, given, count in taken]
+    for each in rows.worst(predictor, found):
+        lines.append(f"row {each.number} ({each.mark:.3f}): {each.question} -> {each.given}, not {each.wanted}")
+    return lines
+
+
+def answered(config: Config) -> tuple[Predictor[Any, Any], Answered]:
+    """Return a task's predictor and its answers to the labelled rows."""
+    from hanlin import bundle, hub, runtime
+    from hanlin.errors import ConfigError, DataError, problem
+    from hanlin.evaluation import rows
+    from hanlin.tasks.predict import opened
+    from hanlin.train import folder as folders
+
+    place = runtime.start(precision=config.precision)
+    folder = hub.fetch(config.model).folder
+    wrong = [each for each in config.columns if "=" not in each]
+    if wrong:
+        raise ConfigError(problem("--columns", wrong[0], "field=column"))
+    chosen = dict(each.split("=", 1) for each in config.columns)
+    recipe = folders.resolved(folder) if config.data is None else None
+    name = config.data or (recipe.data.valid if recipe else None)
+    if name is None:
+        raise DataError(problem(str(folder), "no file of held-out rows is known", do="name one: --data ROWS.jsonl"))
+    if recipe is not None:
+        chosen = {**recipe.data.columns, **chosen}
+    predictor = opened(bundle.read(folder, dtype=place.dtype, device=str(place.device)))
+    return predictor, rows.answer(predictor, Path(name), chosen)
 
 
 def evaluate(config: Config) -> Scores:

@@ -169,10 +169,11 @@ def _use_shards(recipe: Recipe, folder: Path, report: Report) -> None:
 def _for(recipe: Recipe, output: Path) -> Config:
     """Return what `hanlin prepare` would be told for a recipe."""
     from hanlin import hub
+    from hanlin.train import recipe as recipes
 
     data, wanted = recipe.data, recipe.tokenizer
     return Config(
-        source=data.train,
+        source=recipes.corpus(data),
         output=str(output),
         valid=data.valid,
         valid_fraction=data.valid_fraction,

@@ -40,7 +40,7 @@ def run(config: Config) -> None:
 
 def learn(recipe: Recipe, folder: Path, *, fresh: bool = False) -> str:
     """Run the recipe in its folder to the end, from wherever an earlier start left it; return one line of result."""
-    from hanlin.evaluation.watch import watch
+    from hanlin.evaluation.watch import watching
     from hanlin.report import Report
     from hanlin.train import card, setup, text
     from hanlin.train.folder import claimed
@@ -55,7 +55,7 @@ def learn(recipe: Recipe, folder: Path, *, fresh: bool = False) -> str:
             job = setup.job(recipe, folder, report, rows.tokenizer, rows.lesson, rows.examine)
             return card.finish(folder, job, train(job), rows.tokenizer, rows.lesson)
         tokenizer, shards, held = prepare.material(recipe, folder / "data", report)
-        examine = watch(held, tokenizer, recipe.plan.context, report.say) if held else None
+        examine = watching(recipe.objective, held, tokenizer, recipe.plan.context, report.say) if held else None
         lesson = text.lesson(recipe, tokenizer, shards)
         job = setup.job(recipe, folder, report, tokenizer, lesson, examine)
         return card.finish(folder, job, train(job), tokenizer, lesson)

@@ -101,6 +101,7 @@ def _recognised(handle: IO[bytes], where: str) -> Any:  # noqa: ANN401  # soundf
         import soundfile
     except ImportError:
         raise MissingExtra("soundfile", "speech") from None
+    complete = _last_page(handle)
     try:
         sound = soundfile.SoundFile(handle)
     except (soundfile.LibsndfileError, TypeError, ValueError, RuntimeError):
@@ -112,7 +113,20 @@ def _recognised(handle: IO[bytes], where: str) -> Any:  # noqa: ANN401  # soundf
     if claim and int(claim[1]) not in ENDLESS and int(claim[1]) > int(claim[2]):
         given = f"cut off: {int(claim[2]):,} bytes of sound, the header promises {int(claim[1]):,}"
         raise DataError(problem(where, given, do="copy the file again"))
+    if sound.format == "OGG" and not complete:
+        raise DataError(problem(where, "cut off: its last page is not marked as the last", do="copy the file again"))
     return sound
+
+
+def _last_page(handle: IO[bytes]) -> bool:
+    """Return whether an Ogg file ends with a whole page that is marked as the last (RFC 3533, section 6)."""
+    handle.seek(max(0, handle.seek(0, os.SEEK_END) - (1 << 17)))  # a page has at most 65,307 bytes
+    tail = handle.read()
+    handle.seek(0)
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return False
+    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def _check(sound: Any, limits: Limits, where: str) -> None:  # noqa: ANN401  # soundfile.SoundFile

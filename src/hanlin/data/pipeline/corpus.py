@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from hanlin.data import documents
 from hanlin.data.manifest import Manifest
-from hanlin.data.pipeline import covering, guarding, pool, reading, stage, tokenizing, writing
+from hanlin.data.pipeline import covering, guarding, pool, reading, tokenizing, writing
 from hanlin.data.pipeline import parts as cutting
 from hanlin.data.pipeline.decide import Rules, decide
 from hanlin.data.pipeline.plan import Plan as Plan
@@ -32,7 +32,7 @@ class Run(NamedTuple):
     workers: int
     watch: Watch
 
-    def each(self, what: str, task: Callable[[stage.T], None], items: Sequence[stage.T]) -> None:
+    def each(self, what: str, task: Callable[[pool.T], None], items: Sequence[pool.T]) -> None:
         """Do a task for every item, anywhere."""
         for done in pool.run(self.engine, task, items, self.workers):
             self.watch(what, done, len(items))
@@ -61,14 +61,12 @@ def _prepare(plan: Plan, output: Path, folder: Path, run: Run) -> Manifest:
     asked = [plan.plain(), work.model_dump(mode="json"), *more]
     resume.begin(folder, asked)
     run.each("read", reading.read, [(work, part) for part in parts])
-    for part in parts:
-        tally.merge(stage.account(work.folder, "read", part.number))
+    reading.counted(work, parts, "read", tally)
     documents.require(plan.source, tally)
     if vault:
         covering.begin(work, parts, vault)
         run.each("cover", covering.cover, [(work, part.number) for part in parts])
-        for part in parts:
-            tally.merge(stage.account(work.folder, "covered", part.number))
+        reading.counted(work, parts, "covered", tally)
     rules = Rules(valid_fraction=0 if plan.valid else plan.valid_fraction, near=plan.near, lines=plan.lines)
     decisions = decide(work.folder, parts, rules, tally)
     tokenizer = tokenizing.tokenizer(plan.tokenizer, work, decisions, ready, plan.source)
@@ -77,8 +75,7 @@ def _prepare(plan: Plan, output: Path, folder: Path, run: Run) -> Manifest:
         for part, decision in zip(parts, decisions, strict=True)
     ]
     run.each("tokenize", tokenizing.tokenize, kept)
-    for part in parts:
-        tally.merge(stage.account(work.folder, "made", part.number))
+    reading.counted(work, parts, "made", tally)
     job = writing.Job(work=work, parts=parts, tally=tally, known=known, mix=plan.mix, asked=plan.plain())
     mixture = writing.mixed(job)
     if vault:

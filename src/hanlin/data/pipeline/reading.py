@@ -7,7 +7,7 @@ files ─ read ─ clean ─ in an evaluation file? ─ personal data? ─> text
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from safetensors.numpy import save
@@ -51,6 +51,12 @@ def read(given: tuple[Work, Part]) -> None:
     personal.hide(tally)
     account = {"tally": tally.plain(), "personal": personal.counts.report(), "files": known, "values": personal.values}
     files.write_json(stage.path(work.folder, "read", part.number), account)
+
+
+def counted(work: Work, parts: Sequence[Part], kind: str, tally: Tally) -> None:
+    """Add to `tally` what a stage has counted, in the order of the parts."""
+    for part in parts:
+        tally.merge(stage.account(work.folder, kind, part.number))
 
 
 def _documents(work: Work, part: Part, tally: Tally, known: dict[str, str | None]) -> Iterator[Document]:

@@ -22,7 +22,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import zstandard
@@ -39,7 +39,6 @@ ENDINGS = {"texts": "jsonl.zst", "raw": "jsonl.zst", "leaks": "jsonl", "facts": 
 
 How = Literal["", "mask", "hash", "pseudonyms"]
 Arrays = dict[str, NDArray[Any]]
-T = TypeVar("T")
 
 
 class Work(Config):

@@ -115,13 +115,12 @@ def sample(folder: str, number: int, decision: Path, share: float) -> Iterator[s
 def made(folder: str, number: int) -> Iterator[Made]:
     """Yield the tokenized documents of a part."""
     found = load_file(stage.path(folder, "tokens", number))
-    ends = found["lengths"].cumsum().tolist()
-    begins = [0, *ends[:-1]]
+    edges = [0, *found["lengths"].cumsum().tolist()]
     for split, size, begin, end, (source, digest), language in zip(
         found["splits"].tolist(),
         found["sizes"].tolist(),
-        begins,
-        ends,
+        edges[:-1],
+        edges[1:],
         _named(found),
         stage.decoded(found["languages"]),
         strict=True,

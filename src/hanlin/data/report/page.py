@@ -23,9 +23,7 @@ q { display: block; white-space: pre-wrap; overflow-wrap: anywhere; quotes: none
   padding-left: .6rem; border-left: 3px solid #8886 } svg { width: 100%; height: auto } svg text { fill: currentColor }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # even a mistake here could fetch and run nothing
-SCRIPTS = (
-    "A script stands for all its languages; zh, ja and ko have their own. With --mix-by language, all are told apart."
-)
+SCRIPTS = "A script stands for all its languages; zh, ja and ko have their own. With --mix-by language all are told."
 
 Cell = str | int | float
 

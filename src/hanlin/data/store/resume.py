@@ -24,7 +24,7 @@ def claimed(output: Path) -> Iterator[Path]:
     """
     folder = output.parent / f".{output.name}.work"
     with files.explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may hold what is to be hidden
     try:
         with FileLock(folder / "lock", timeout=0):
             yield folder
