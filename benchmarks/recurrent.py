@@ -25,6 +25,7 @@ from hanlin.data.batches import BatchSource, Packed, Streams
 from hanlin.data.manifest import Manifest
 from hanlin.data.shards import Shards
 from hanlin.evaluation import harness
+from hanlin.generate.score import Ids
 from hanlin.models import llama, rnn
 from hanlin.models.contract import ModelConfig
 from hanlin.objectives import next_token
@@ -51,7 +52,7 @@ class Found(NamedTuple):
     rate: float
 
 
-def shakespeare(data: Path) -> tuple[Shards, list[harness.Ids], int]:
+def shakespeare(data: Path) -> tuple[Shards, list[Ids], int]:
     """Return the text to learn from, the held-out text in pieces, and how many letters there are."""
     text = gzip.decompress((data / "lm/tinyshakespeare/input.txt.gz").read_bytes()).decode()
     letters = {letter: index for index, letter in enumerate(sorted(set(text)))}
@@ -59,7 +60,7 @@ def shakespeare(data: Path) -> tuple[Shards, list[harness.Ids], int]:
     cut = len(ids) * 9 // 10
     manifest = Manifest(vocab=len(letters), dtype="uint16", tokenizer_hash="", splits={}, files={}, report={})
     count = np.array([cut])
-    learned = Shards(data, "train", manifest, (ids[:cut],), count, count)
+    learned = Shards(folder=data, split="train", manifest=manifest, tokens=(ids[:cut],), lengths=count, sizes=count)
     return learned, list(np.array_split(ids[cut:], PIECES)), len(letters)
 
 
@@ -86,9 +87,7 @@ def count(config: ModelConfig) -> int:
     return sum(each.numel() for each in config.sketch().parameters())
 
 
-def learn(
-    config: ModelConfig, shards: Shards, held: list[harness.Ids], rate: float, seconds: float, name: str
-) -> Found:
+def learn(config: ModelConfig, shards: Shards, held: list[Ids], rate: float, seconds: float, name: str) -> Found:
     """Train for some seconds; the rate follows the clock as it would follow the step."""
     machine = runtime.start(precision="bf16")
     model = config.build(seed=0).to(machine.device)
@@ -116,7 +115,7 @@ def learn(
     return Found(count(config), step * source.tokens_per_step, spent, curve, last, rate)
 
 
-def bits(learner: Learner, pieces: list[harness.Ids]) -> float:
+def bits(learner: Learner, pieces: list[Ids]) -> float:
     """Return bits a letter; a recurrent model reads a piece at once, a Transformer in windows that overlap by half."""
     config, letters = learner.work.config, sum(len(piece) - 1 for piece in pieces)
     overlap = 0 if isinstance(config, rnn.Config) else config.context // 2
@@ -125,7 +124,7 @@ def bits(learner: Learner, pieces: list[harness.Ids]) -> float:
     return float(nats.sum()) / letters / math.log(2)
 
 
-def best(name: str, given: argparse.Namespace, data: tuple[Shards, list[harness.Ids], int]) -> Found:
+def best(name: str, given: argparse.Namespace, data: tuple[Shards, list[Ids], int]) -> Found:
     """Return a model's best run over the rates."""
     shards, held, vocab = data
     config = sized(name, vocab, given.parameters)

@@ -105,10 +105,10 @@ def random_weights(model, seed=0):
     with torch.no_grad():
         for name, each in model.named_parameters():
             if each.requires_grad or "logits_bias" in name:
-                wide = 0.5 if each.ndim == 1 or name in ("shared.weight", "embed.weight") else 0.3
-                each.copy_(torch.randn(each.shape, generator=generator) * wide + ("norm" in name))
+                wide = 0.9 if "norm" in name else 0.3  # norms that turn signs, so that no token repeats itself for ever
+                each.copy_(torch.randn(each.shape, generator=generator) * wide)
         if hasattr(model, "final_logits_bias"):
-            model.final_logits_bias.copy_(torch.randn(1, VOCAB, generator=generator))
+            model.final_logits_bias.copy_(torch.randn(1, VOCAB, generator=generator) * 0.3)
     return model.eval()
 
 

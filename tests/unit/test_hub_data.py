@@ -11,7 +11,7 @@ import huggingface_hub
 import pyarrow as pa
 import pytest
 from corpora import chinese, content, english, prepare, texts
-from huggingface_hub import constants
+from huggingface_hub import constants, utils
 from pyarrow import parquet
 
 from hanlin import hub as hubs
@@ -101,13 +101,13 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("dataset", "download"):
         monkeypatch.setitem(getattr(hubs, name).__kwdefaults__, "endpoint", endpoint)
-    huggingface_hub.utils.disable_progress_bars()
+    utils.disable_progress_bars()
     huggingface_hub.close_session()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
     huggingface_hub.close_session()
-    huggingface_hub.utils.enable_progress_bars()
+    utils.enable_progress_bars()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -152,7 +152,7 @@ def test_broken_off_and_gone_on(hub, monkeypatch):
     monkeypatch.setattr("hanlin.data.pipeline.parts.cut.__defaults__", (1000,))
     prepare("fresh", source="hub:org/set")
     hub.down = {"zh/train-00000.parquet"}
-    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda _: None)
+    monkeypatch.setattr(utils._http.time, "sleep", lambda _: None)
     with pytest.raises(HubError, match="could not be fetched") as caught:
         prepare(source="hub:org/set")
     assert len(caught.value.problems) == 1

@@ -223,6 +223,17 @@ def test_both_kinds_of_measure_draw_the_same_rows():
     assert found["draws"].high == pytest.approx(bootstrap(numbers, mean, unit="", seed=4).high)
 
 
+def test_redraws_without_a_value_stay_out_of_the_interval():
+    """Guards against NaN for a bound, and against a 0 put in its place: two rows are drawn alike half of the time."""
+    found = correlation.score([1.0, 2.0], [1.0, 2.0])["spearman"]
+    assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_a_label_is_compared_whole():
+    """Guards against a label that is right because the wanted one begins with it."""
+    assert accuracy.score(["好", "pos"], ["好评", "positive"])["accuracy"].value == 0.0
+
+
 def test_groups_need_not_be_of_one_size():
     """Guards against draws of groups that give a large one as many rows as a small one."""
     numbers = np.array([[1.0, 1], [1, 1], [1, 1], [0, 1]])

@@ -38,7 +38,7 @@ class Look:
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         """Write the trace into `folder`, and tell `say` what came out."""
         self.folder, self.say = folder, say
-        self._seen, self._began = 0, 0.0
+        self._seen, self._seconds = 0, 0.0
         self._profiler: Any = None
 
     @contextmanager
@@ -50,16 +50,16 @@ class Look:
                 activities.append(torch.profiler.ProfilerActivity.CUDA)
             self._profiler = torch.profiler.profile(activities=activities)
             self._profiler.start()
-            self._began = time.perf_counter()
+        began = time.perf_counter()
         yield
+        self._seconds += time.perf_counter() - began if self._profiler else 0.0
         self._seen += 1
         if self._seen == SKIP + STEPS:
-            seconds = time.perf_counter() - self._began
             self._profiler.stop()
             path = self.folder / "trace.json"
             with explained(path):
                 self._profiler.export_chrome_trace(str(path))
-            for line in words(_times(self._profiler), seconds / STEPS):
+            for line in words(_times(self._profiler), self._seconds / STEPS):
                 self.say(line)
             self.say(f"profile: {path} opens in chrome://tracing or ui.perfetto.dev")
             self._profiler = None
