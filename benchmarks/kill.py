@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import random
 import re
@@ -25,13 +24,13 @@ from safetensors.torch import load_file
 from benchmarks.table import heading, rows
 
 RECIPE = """
-model: {family: llama, dim: 64, layers: 2, heads: 2, hidden: 128, dropout: 0.1, tied: true}
+model: {family: llama, dim: 48, layers: 2, heads: 2, hidden: 96, dropout: 0.1, tied: true}
 tokenizer: {kind: bytes}
 data: {train: corpus.jsonl, valid_fraction: 0.1}
 optimizer: {name: adamw, rate: 3e-3}
-plan: {steps: 1500, rows: 8, accumulate: 3, context: 32, ema: 0.99, evaluate_every: 50, save_every: 5, threads: 1}
+plan: {steps: 800, rows: 4, accumulate: 3, context: 32, ema: 0.99, evaluate_every: 100, save_every: 8, threads: 1}
 """
-PATIENCE_S = 180  # a busy machine may take this long to start a process or to save
+PATIENCE_S = 600  # a busy machine may take this long for a whole run
 # Python that runs the command line where every write of weights fails as the disk's refusal would make it fail.
 REFUSED = """
 import errno, os, sys
@@ -46,6 +45,21 @@ def save_file(tensors, file):
 checkpoint.save_file = save_file
 sys.exit(cli.run(sys.argv[1:]))
 """
+
+# Python that runs the command line where the loss turns into NaN after so many portions.
+SPOILED = """
+import dataclasses, sys
+from hanlin import cli
+from hanlin.objectives import next_token
+real, seen = next_token.Config.__call__, []
+def call(self, model, batch):
+    seen.append(batch.rows)
+    (part,) = real(self, model, batch)
+    return (dataclasses.replace(part, total=part.total * (float("nan") if len(seen) > {after} else 1.0)),)
+next_token.Config.__call__ = call
+sys.exit(cli.run(sys.argv[1:]))
+"""
+GOOD = 42  # steps before that
 
 
 class Place:
@@ -108,7 +122,7 @@ def killed(place: Place, kills: int, inside: int) -> list[str]:
         if number < inside:
             wait(process, lambda: any((run / "checkpoints").glob(".partial-*/model.safetensors")), pause_s=0)
         else:
-            time.sleep(draw.uniform(0, 0.5))
+            time.sleep(draw.uniform(0, 0.2))
         process.send_signal(signal.SIGKILL)
         process.wait()
         proven += any((run / "checkpoints").glob(".partial-*"))
@@ -126,7 +140,7 @@ def terminated(place: Place) -> list[str]:
     process.send_signal(signal.SIGTERM)
     code = process.wait(PATIENCE_S)
     saved = place.newest("terminated")
-    said = f"stopped and saved at step {saved} of 1500" in place.log("terminated").read_text("utf-8")
+    said = f"stopped and saved at step {saved} of 800" in place.log("terminated").read_text("utf-8")
     place.finish("terminated")
     same = place.left("terminated") == place.left("whole")
     did = f"finished the step, saved step {saved}, exit {code}; gone on: {_same(same)}"
@@ -163,15 +177,16 @@ def read_only(place: Place) -> list[str]:
 
 
 def not_finite(place: Place) -> list[str]:
-    """Return the row of a loss that turns into NaN."""
-    exit_code, said = place.finish("nan", "optimizer.rate=1e30", "plan.clip=null")
+    """Return the row of a loss that turns into NaN, and of the same run started again without its cause."""
+    exit_code, said = place.finish("nan", code=SPOILED.format(after=3 * GOOD))
     line = said.strip().splitlines()[-1].removeprefix("error: ")
     newest = place.folder / "nan" / "checkpoints" / f"{place.newest('nan'):06d}"
+    whole = all(bool(each.isfinite().all()) for each in load_file(newest / "model.safetensors").values())
     numbers = [json.loads(row) for row in (place.folder / "nan" / "metrics.jsonl").read_text("utf-8").splitlines()]
-    bad = sum(row["loss"] is None or row["grad_norm"] is None for row in numbers)
-    whole = all(math.isfinite(float(each.sum())) for each in load_file(newest / "model.safetensors").values())
-    did = f"{bad} steps without a finite gradient changed nothing; exit {exit_code}: `{line}`"
-    return ["NaN (rate 1e30, no clipping)", did, _verdict(exit_code == 1 and whole and bad >= 10)]
+    bad = [row["step"] for row in numbers if row["loss"] is None]
+    good = exit_code == 1 and whole and bad == list(range(GOOD + 1, GOOD + 10)) and "Traceback" not in said
+    did = f"steps {bad[0]} to {bad[-1] + 1} changed nothing; exit {exit_code}: `{line}`; every saved number is finite"
+    return [f"NaN from step {GOOD + 1} on", did, _verdict(good)]
 
 
 def _same(same: bool) -> str:

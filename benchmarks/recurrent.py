@@ -25,12 +25,10 @@ from hanlin.data.batches import BatchSource, Packed, Streams
 from hanlin.data.manifest import Manifest
 from hanlin.data.shards import Shards
 from hanlin.evaluation import harness
-from hanlin.generate.score import Ids
 from hanlin.models import llama, rnn
 from hanlin.models.contract import ModelConfig
 from hanlin.objectives import next_token
 from hanlin.optim import adamw
-from hanlin.optim.schedules import Cosine
 from hanlin.train.plan import Plan
 from hanlin.train.step import Learner
 
@@ -38,7 +36,7 @@ MODELS = ("rnn", "gru", "lstm", "llama")
 RATES = (1e-3, 3e-3)
 ROWS, CONTEXT = 64, 64
 LOOKS = 8  # scores on the way, spread over the time
-PIECES, QUICK = 32, 4  # the held-out text is scored in so many pieces; on the way, in so few of them
+PIECES, QUICK = 64, 8  # the held-out text is scored in so many pieces; on the way, in so few of them
 
 
 class Found(NamedTuple):
@@ -52,7 +50,7 @@ class Found(NamedTuple):
     rate: float
 
 
-def shakespeare(data: Path) -> tuple[Shards, list[Ids], int]:
+def shakespeare(data: Path) -> tuple[Shards, list[Any], int]:
     """Return the text to learn from, the held-out text in pieces, and how many letters there are."""
     text = gzip.decompress((data / "lm/tinyshakespeare/input.txt.gz").read_bytes()).decode()
     letters = {letter: index for index, letter in enumerate(sorted(set(text)))}
@@ -87,9 +85,11 @@ def count(config: ModelConfig) -> int:
     return sum(each.numel() for each in config.sketch().parameters())
 
 
-def learn(config: ModelConfig, shards: Shards, held: list[Ids], rate: float, seconds: float, name: str) -> Found:
-    """Train for some seconds; the rate follows the clock as it would follow the step."""
-    machine = runtime.start(precision="bf16")
+def learn(
+    config: ModelConfig, shards: Shards, held: list[Any], rate: float, seconds: float, name: str, threads: int
+) -> Found:
+    """Train for some seconds; the rate falls from the first to the last as a cosine."""
+    machine = runtime.start(precision="bf16", threads=threads)
     model = config.build(seed=0).to(machine.device)
     recurrent = isinstance(config, rnn.Config)
     source: BatchSource
@@ -101,11 +101,11 @@ def learn(config: ModelConfig, shards: Shards, held: list[Ids], rate: float, sec
     plan = Plan(steps=1, rows=source.tokens_per_step // context, context=context)
     optimizer = adamw.Config(rate=rate).build(model)
     learner = Learner(model, optimizer, next_token.Config(streams=recurrent), plan, machine)
-    schedule, spent, step = Cosine(), 0.0, 0
+    spent, step = 0.0, 0
     curve: list[tuple[float, float]] = []
     while spent < seconds:
         began = time.perf_counter()
-        learner.advance(source.batch(step), step, schedule(min(999, int(1000 * spent / seconds)), 1000))
+        learner.advance(source.batch(step), step, (1 + math.cos(math.pi * spent / seconds)) / 2)
         spent, step = spent + time.perf_counter() - began, step + 1
         if len(curve) < LOOKS * spent / seconds and spent < seconds:
             curve.append((spent, bits(learner, held[:: PIECES // QUICK])))
@@ -115,7 +115,7 @@ def learn(config: ModelConfig, shards: Shards, held: list[Ids], rate: float, sec
     return Found(count(config), step * source.tokens_per_step, spent, curve, last, rate)
 
 
-def bits(learner: Learner, pieces: list[Ids]) -> float:
+def bits(learner: Learner, pieces: list[Any]) -> float:
     """Return bits a letter; a recurrent model reads a piece at once, a Transformer in windows that overlap by half."""
     config, letters = learner.work.config, sum(len(piece) - 1 for piece in pieces)
     overlap = 0 if isinstance(config, rnn.Config) else config.context // 2
@@ -124,12 +124,12 @@ def bits(learner: Learner, pieces: list[Ids]) -> float:
     return float(nats.sum()) / letters / math.log(2)
 
 
-def best(name: str, given: argparse.Namespace, data: tuple[Shards, list[Ids], int]) -> Found:
+def best(name: str, given: argparse.Namespace, data: tuple[Shards, list[Any], int]) -> Found:
     """Return a model's best run over the rates."""
     shards, held, vocab = data
     config = sized(name, vocab, given.parameters)
 
-    runs = [learn(config, shards, held, rate, given.seconds, name) for rate in given.rates]
+    runs = [learn(config, shards, held, rate, given.seconds, name, given.threads) for rate in given.rates]
     return min(runs, key=lambda found: found.bits)
 
 
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--parameters", type=int, default=800_000)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--threads", type=int, default=0, help="one a core when 0")
     parser.add_argument("--picture", type=Path, default=Path("docs/images/recurrent.png"))
     given = parser.parse_args()
     torch.manual_seed(0)

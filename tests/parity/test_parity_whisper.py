@@ -239,6 +239,24 @@ class TestOursInTheirs:
         torch.testing.assert_close(OURS.build().sinusoids.weight, their)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_any_length_is_each_row_alone(side):
+    """An odd row rounded down, a convolution that sees over the edge, left padding taken for the beginning."""
+    ours = random_weights(OURS.model_copy(update={"any_length": True}).build())
+    values, x, lengths = frames(4), tokens(4, 5), (14, 9, 5, 1)
+    segments = torch.zeros(4, WINDOW, dtype=torch.long)
+    for row, n in enumerate(lengths):
+        at = slice(WINDOW - n, WINDOW) if side == "left" else slice(0, n)
+        segments[row, at] = 1
+    with torch.no_grad():
+        memory = ours.encode(Frames(values=values, layout=Layout.of(segments)))
+        found = ours.logits(ours(x, memory=memory))
+    assert memory.layout.real.sum(1).tolist() == [7, 5, 3, 1]
+    for row in range(4):
+        alone = logits(ours, values[row : row + 1, segments[row].bool()], x[row : row + 1])
+        torch.testing.assert_close(found[row : row + 1], alone, **CLOSE)
+
+
 # The config.json of openai/whisper-tiny as published, without the lists of suppressed tokens.
 TINY_JSON = """{
   "_name_or_path": "openai/whisper-tiny", "activation_dropout": 0.0, "activation_function": "gelu",

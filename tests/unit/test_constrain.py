@@ -138,6 +138,7 @@ BOMB: dict = {}
 for _ in range(18):
     BOMB = {"anyOf": [BOMB, BOMB]}
 SELF = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+CHAIN = {"type": "object", "properties": {"v": {"type": "string"}, "a": {"$ref": "#"}}, "required": ["v", "a"]}
 BRANCHES = [
     {"type": "object", "properties": {f"k{i}": {"type": "string"}}, "required": [f"k{i}"]} for i in range(10_000)
 ]
@@ -152,6 +153,8 @@ PAIRS = [
 ]
 HOSTILE = {
     "it needs itself": json_schema(SELF),
+    "beside what is free": json_schema(CHAIN),
+    "ten thousand small branches": json_schema({"anyOf": [{"const": number} for number in range(10_000)]}),
     "a reference to itself": json_schema({"$ref": "#"}),
     "two to each other": json_schema(
         {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}
@@ -274,6 +277,9 @@ def test_rules_in_larks_syntax(tokenizers):
 def test_the_space_that_is_not_shown(tokenizers):
     """SentencePiece's first token brings a space that the text does not have: the schema's first byte is lost."""
     tokenizer = metaspace()
+    words = Vocabulary(tokenizer, STOP)
+    assert words.guide(regex("cat"), [0]).mask(9)[3], "the token that a text begins with"
+    assert not words.guide(regex("cat"), [3]).mask(9)[3], "here its space would be shown"
     model = toy(tokenizer)
     for grammar, pattern in (
         (regex("(cat|dog)[0-9]?"), "(cat|dog)[0-9]?"),

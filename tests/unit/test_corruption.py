@@ -135,8 +135,8 @@ def test_batches_follow_from_seed_and_step(text, kind):
     objective = corruption.Config(kind=kind)
     assert objective.counts(one) == (int((one.targets >= 0).sum()),)
     model = SMALL.build().eval()
-    whole = float(objective(model, one)[0].total)
-    halves = sum(float(objective(model, take(one, slice(i, i + 2)))[0].total) for i in (0, 2))
+    whole = float(objective(model, one)[0].total.detach())
+    halves = sum(float(objective(model, take(one, slice(i, i + 2)))[0].total.detach()) for i in (0, 2))
     assert whole == pytest.approx(halves, rel=1e-5)
     with pytest.raises(ConfigError, match=r"model.vocab.*has no room"):
         objective(SMALL.model_copy(update={"vocab": 200}).build(), one)
@@ -203,10 +203,10 @@ class TestSeq2Seq:
         """Anything that keeps an encoder–decoder from learning: targets off by one, a memory that is not looked at."""
         model = SMALL.model_copy(update={"vocab": 20, "dim": 32, "hidden": 64}).build()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        for step in range(250):
-            part = seq2seq.Config()(model, self.batch(step, rows=32))[0]
+        for step in range(150):
+            part = seq2seq.Config()(model, self.batch(step, rows=32, length=3))[0]
             (part.total / part.count).backward()
             optimizer.step()
             optimizer.zero_grad()
-        part = seq2seq.Config()(model.eval(), self.batch(999))[0]
-        assert float(part.total.detach()) / part.count < 0.3
+        part = seq2seq.Config()(model.eval(), self.batch(999, length=3))[0]
+        assert float(part.total.detach()) / part.count < 1.2  # 0.87 here; without the source 3 / 4 · ln 16 = 2.1

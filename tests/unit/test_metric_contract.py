@@ -12,7 +12,7 @@ import pytest
 
 import hanlin.metrics
 from hanlin.errors import DataError
-from hanlin.metrics import correlation, mean_squared, ndcg
+from hanlin.metrics import cer, correlation, mean_squared, ndcg, wer
 from hanlin.metrics.contract import Draws, Rows, Sums, bootstrap, grouping, mean
 from hanlin.metrics.labels import accuracy, calibration, entity_f1, f1, matthews, multilabel, slot_f1
 from hanlin.metrics.paired import paired
@@ -52,6 +52,8 @@ NUMBERS = [1.0, 4.0, 2.0, 2.0, 5.0]
 ONE, HUNDRED = dict.fromkeys(("f1", "precision", "recall"), 1.0), dict.fromkeys(("exact_match", "f1"), 100.0)
 
 TABLE = {
+    "wer": Case(wer, DRAFTS, TEXTS, TEXTS, {"wer": 0.0, "exact": 1.0}),
+    "cer": Case(cer, DRAFTS, TEXTS, TEXTS, {"cer": 0.0}),
     "accuracy": Case(accuracy, GUESSES, LABELS, LABELS, {"accuracy": 1.0}),
     "f1": Case(f1, GUESSES, LABELS, LABELS, ONE),
     "f1 micro": Case(f1, GUESSES, LABELS, LABELS, ONE, {"average": "micro", "labels": ["好", "中"]}),

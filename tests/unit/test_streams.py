@@ -135,6 +135,15 @@ class TestCarry:
             torch.testing.assert_close(found[1:], wanted, atol=1e-6, rtol=0)
             assert not torch.allclose(found[:1], wanted, atol=1e-2)
 
+    def test_portions_of_a_step_keep_their_own_rows(self):
+        """Every portion going on from the first rows' state."""
+        whole, cut = (learner(rnn.Config(vocab=180, dim=6), accumulate=each) for each in (1, 2))
+        source = Streams(made(150), rows=2, context=6, seed=1)
+        for step in range(3):
+            one, two = (it.advance(source.batch(step), step, 0.0)["loss"] for it in (whole, cut))
+            assert one == pytest.approx(two, rel=1e-5)
+            torch.testing.assert_close(whole.carry, cut.carry, atol=1e-6, rtol=0)
+
     def test_a_step_that_is_not_taken_is_not_remembered(self):
         """NaN carried on for ever."""
         it = learner(rnn.Config(vocab=64, dim=6))

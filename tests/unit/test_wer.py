@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hanlin.errors import DataError
-from hanlin.metrics.cer import cer, character_errors
-from hanlin.metrics.wer import exact, normalized, wer, word_errors
+from hanlin.metrics import cer, wer
+from hanlin.metrics.wer import normalized
 
 pytest.importorskip("jiwer")
 
@@ -38,31 +38,29 @@ def distance(a, b):
 )
 def test_by_hand(said, heard, mistakes, words):
     """Guards against a silent row left out, case or punctuation counted, Chinese taken for one word."""
-    assert word_errors([said, "x"], [heard, "x"])[0].tolist() == [mistakes, words]
+    assert wer.rows([heard, "x"], [said, "x"]).numbers[0, :2].tolist() == [mistakes, words]
 
 
 def test_sum_then_divide_once():
     """Guards against the mean of rates, in which one wrong word of one weighs as much as ten of ten."""
-    found = wer(["a", "b c d e f g h i j"], ["z", "b c d e f g h i j"])
+    found = wer.score(["z", "b c d e f g h i j"], ["a", "b c d e f g h i j"])["wer"]
     assert found.value == pytest.approx(0.1)
-    assert (found.n, found.unit) == (2, "per word")
+    assert found.n == 2
     assert found.low <= found.value <= found.high
 
 
 def test_rates_above_one_and_silence():
     """Guards against a rate cut off at 1, which hides words made up out of nothing."""
-    assert wer(["yes", ""], ["no no no", "thank you"]).value == pytest.approx(5.0)
-    with pytest.raises(DataError, match="no reference holds a word"):
-        wer(["", "?"], ["a", "b"])
-    with pytest.raises(DataError, match="2 references, 1 hypotheses; as many of each"):
-        wer(["a", "b"], ["a"])
+    assert wer.score(["no no no", "thank you"], ["yes", ""])["wer"].value == pytest.approx(5.0)
+    with pytest.raises(DataError, match="1 predictions, 2 references; one of each a row"):
+        wer.score(["a"], ["a", "b"])
 
 
 def test_characters():
     """Guards against spaces counted in Chinese, or not counted between words of English."""
-    assert cer(["广州市，房地产"], ["广州 是 房产"]).value == pytest.approx(2 / 6)
-    assert character_errors(["ab cd"], ["abcd"])[0].tolist() == [1, 5]
-    assert character_errors(["用 Python 写"], ["用Python写"])[0].tolist() == [0, 8]
+    assert cer.score(["广州 是 房产"], ["广州市，房地产"])["cer"].value == pytest.approx(2 / 6)
+    assert cer.rows(["abcd"], ["ab cd"]).numbers[0].tolist() == [1, 5]
+    assert cer.rows(["用Python写"], ["用 Python 写"]).numbers[0].tolist() == [0, 8]
 
 
 def test_against_the_plain_count():
@@ -70,12 +68,12 @@ def test_against_the_plain_count():
     draws = np.random.default_rng(0)
     said, heard = (["".join(draws.choice(list("abc "), 14)).strip() + "a" for _ in range(60)] for _ in range(2))
     expected = [distance(list(" ".join(a.split())), list(" ".join(b.split()))) for a, b in zip(said, heard)]
-    assert character_errors(said, heard)[:, 0].tolist() == expected
+    assert cer.rows(heard, said).numbers[:, 0].tolist() == expected
     words = [distance(a.split(), b.split()) for a, b in zip(said, heard)]
-    assert word_errors(said, heard)[:, 0].tolist() == words
+    assert wer.rows(heard, said).numbers[:, 0].tolist() == words
 
 
 def test_exact_transcripts():
     """Guards against exactness by the letter, which no reader would ask for."""
-    assert exact(["Seven!", "two", "三", ""], ["seven", "too", "三。", ""]).value == 0.75
+    assert wer.score(["seven", "too", "三。", ""], ["Seven!", "two", "三", ""])["exact"].value == 0.75
     assert normalized("ＦＵＬＬ　width ½") == "full width 1 2"

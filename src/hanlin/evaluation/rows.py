@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from hanlin import bundle, hub, runtime
 from hanlin.config import dump
+from hanlin.errors import DataError, problem
 from hanlin.metrics.contract import Estimate, Numbers
-from hanlin.tasks import rows
+from hanlin.tasks import predict, rows
 from hanlin.tasks.predict import Predictor
+from hanlin.train import folder as folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,20 @@ class Wrong:
     question: str
     wanted: str
     given: str
+
+
+def of_model(
+    model: str, data: str | None, columns: Mapping[str, str], precision: str
+) -> tuple[Predictor[Any, Any], Answered]:
+    """Return a model's predictor and its answers to a file, or to the held-out file of the run that made it."""
+    place = runtime.start(precision=precision)
+    folder = hub.fetch(model).folder
+    recipe = folders.resolved(folder) if data is None else None
+    name = data or (recipe.data.valid if recipe else None)
+    if name is None:
+        raise DataError(problem(str(folder), "no file of held-out rows is known", do="name one: --data ROWS.jsonl"))
+    predictor = predict.opened(bundle.read(folder, dtype=place.dtype, device=str(place.device)))
+    return predictor, answer(predictor, Path(name), {**(recipe.data.columns if recipe else {}), **columns})
 
 
 def answer(predictor: Predictor[Any, Any], path: Path, columns: Mapping[str, str]) -> Answered:

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from hanlin.config import Config
 from hanlin.errors import ConfigError, MissingExtra, problem
-from hanlin.generate.endless import endless
+from hanlin.generate.endless import branches, endless
 
 if TYPE_CHECKING:
     import llguidance
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hanlin.text.tokenizer import Tokenizer
 
 LONGEST = 256_000  # characters of a grammar
+BRANCHES = 1_000  # of an anyOf, oneOf or allOf; an enum may have as many values as fit
 BUDGET_S = 2.0  # a grammar that takes longer to compile is refused; the bounds below stop it long before
 BOUNDS = {"max_grammar_size": 200_000, "initial_lexer_fuel": 1_000_000, "max_lexer_states": 50_000}
 TRIED = 4  # tokens written on trial when a grammar is compiled: what breaks at once is refused at once
@@ -261,11 +262,13 @@ def _schema(grammar: Grammar) -> dict[str, object]:
     """Return a schema with our own choices; ConfigError for what is none, or nothing can satisfy."""
     try:
         schema = json.loads(grammar.text)
-        without_end = endless(schema)
+        without_end, wide = endless(schema), branches(schema)
     except (ValueError, RecursionError) as error:
         raise ConfigError(_refusal(grammar, str(error))) from None
     if without_end:
         raise ConfigError(_refusal(grammar, "nothing finite satisfies it"))
+    if wide > BRANCHES:
+        raise ConfigError(_refusal(grammar, f"{wide} branches; at most {BRANCHES}"))
     if schema is True:
         schema = {}
     if not isinstance(schema, dict):

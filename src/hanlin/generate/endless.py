@@ -27,14 +27,25 @@ def endless(schema: object) -> bool:
     return not _ends(schema, ending)
 
 
+def branches(schema: object) -> int:
+    """Return how many ways the widest anyOf, oneOf or allOf offers."""
+    return max(
+        (len(_list(each.get(key))) for each in _objects(schema) for key in ("anyOf", "oneOf", "allOf")), default=0
+    )
+
+
 def _references(schema: object) -> Iterator[str]:
     """Yield every `$ref` inside."""
+    return (each["$ref"] for each in _objects(schema) if isinstance(each.get("$ref"), str))
+
+
+def _objects(schema: object) -> Iterator[Mapping[str, Any]]:
+    """Yield every JSON object inside."""
     waiting = [schema]
     while waiting:
         each = waiting.pop()
         if isinstance(each, Mapping):
-            if isinstance(each.get("$ref"), str):
-                yield each["$ref"]
+            yield each
             waiting.extend(each.values())
         elif isinstance(each, Sequence) and not isinstance(each, str):
             waiting.extend(each)

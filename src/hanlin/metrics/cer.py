@@ -11,25 +11,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from hanlin.metrics.contract import Estimate, Numbers, bootstrap
-from hanlin.metrics.wer import ALONE, errors, normalized, ratio
+from hanlin.metrics.contract import FRACTION, Estimate, Groups, Rows, Sums, aligned
+from hanlin.metrics.wer import ALONE, errors, normalized, rate
 
 GAP = re.compile(f"(?<=[{ALONE}]) | (?=[{ALONE}])")
 SPACE = "␣"  # stands for a space where units are parted by spaces
+MEASURES = {"cer": Sums(rate, FRACTION)}
 
 
-def cer(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
-    """Return the character error rate, a fraction that passes 1 where more is made up than was said.
+def rows(predictions: Sequence[str], references: Sequence[str]) -> Rows:
+    """Return (errors, characters) of each utterance."""
+    aligned(predictions, references)
+    heard, said = ([_characters(each) for each in side] for side in (predictions, references))
+    return Rows(numbers=errors(heard, said), measures=MEASURES)
 
-    >>> cer(["广州市，房地产"], ["广州是房产"]).value.__round__(4)
+
+def score(predictions: Sequence[str], references: Sequence[str], *, groups: Groups = None) -> dict[str, Estimate]:
+    """Return `cer`, a fraction that passes 1 where more is made up than was said.
+
+    >>> round(score(["广州是房产"], ["广州市，房地产"])["cer"].value, 4)
     0.3333
     """
-    return bootstrap(character_errors(references, hypotheses), ratio, unit="per character")
-
-
-def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Numbers:
-    """Return (n, 2): errors and reference characters of each utterance."""
-    return errors([_characters(each) for each in references], [_characters(each) for each in hypotheses])
+    return rows(predictions, references).score(groups)
 
 
 def _characters(text: str) -> list[str]:

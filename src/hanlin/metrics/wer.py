@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hanlin.errors import DataError, MissingExtra, problem
-from hanlin.metrics.contract import Estimate, Numbers, bootstrap
+from hanlin.errors import MissingExtra
+from hanlin.metrics.contract import FRACTION, Estimate, Groups, Numbers, Rows, Sums, aligned, share
 
 ALONE = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af\U00020000-\U0003ffff"  # one character, one word
@@ -25,29 +25,30 @@ ALONE = (
 APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 
 
-def wer(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
-    """Return the word error rate, a fraction that passes 1 where more is made up than was said.
+def rows(predictions: Sequence[str], references: Sequence[str]) -> Rows:
+    """Return (errors, words, exactly right, 1) of each utterance."""
+    aligned(predictions, references)
+    heard, said = ([normalized(each).split() for each in side] for side in (predictions, references))
+    right = np.array([a == b for a, b in zip(heard, said)], dtype=np.float64)
+    return Rows(numbers=np.column_stack((errors(heard, said), right, np.ones(len(right)))), measures=MEASURES)
 
-    >>> round(wer(["the cat sat"], ["The cat sits down."]).value, 4)
-    0.6667
+
+def score(predictions: Sequence[str], references: Sequence[str], *, groups: Groups = None) -> dict[str, Estimate]:
+    """Return `wer`, a fraction that passes 1 where more is made up than was said, and `exact`, of transcripts.
+
+    >>> found = score(["The cat sits down.", "TWO!"], ["the cat sat", "two"])
+    >>> found["wer"].value, found["exact"].value
+    (0.5, 0.5)
     """
-    return bootstrap(word_errors(references, hypotheses), ratio, unit="per word")
+    return rows(predictions, references).score(groups)
 
 
-def exact(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
-    """Return the share of transcripts that are exactly right once normalised.
-
-    >>> exact(["Seven!", "two"], ["seven", "too"]).value
-    0.5
-    """
-    _check(references, hypotheses)
-    same = [normalized(a) == normalized(b) for a, b in zip(references, hypotheses)]
-    return bootstrap(np.stack([np.array(same, dtype=np.float64), np.ones(len(same))], 1), ratio, unit="transcripts")
+def rate(sums: Numbers) -> Numbers:
+    """Return errors over units."""
+    return share(sums[..., 0], sums[..., 1])
 
 
-def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Numbers:
-    """Return (n, 2): errors and reference words of each utterance."""
-    return errors([normalized(each).split() for each in references], [normalized(each).split() for each in hypotheses])
+MEASURES = {"wer": Sums(rate, FRACTION), "exact": Sums(lambda sums: share(sums[..., 2], sums[..., 3]), FRACTION)}
 
 
 def normalized(text: str) -> str:
@@ -62,32 +63,18 @@ def normalized(text: str) -> str:
     return " ".join(words.split())
 
 
-def errors(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> Numbers:
-    """Return (n, 2): the fewest changes between two lists of units, and the units of the reference."""
+def errors(heard: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> Numbers:
+    """Return (n, 2): the fewest changes that make what was heard of what was said, and the units that were said."""
     try:
         import jiwer
     except ImportError:
         raise MissingExtra("jiwer", "speech") from None
-    _check(references, hypotheses)
-    found = np.zeros((len(references), 2))
-    for row, (said, heard) in enumerate(zip(references, hypotheses)):
-        found[row, 1] = len(said)
-        if not said or not heard:  # jiwer refuses empty references
-            found[row, 0] = len(said) + len(heard)
+    found = np.zeros((len(said), 2))
+    for row, (given, wanted) in enumerate(zip(heard, said)):
+        found[row, 1] = len(wanted)
+        if not given or not wanted:  # jiwer refuses empty references
+            found[row, 0] = len(given) + len(wanted)
         else:
-            each = jiwer.process_words(" ".join(said), " ".join(heard))
+            each = jiwer.process_words(" ".join(wanted), " ".join(given))
             found[row, 0] = each.substitutions + each.deletions + each.insertions
-    if len(found) and not found[:, 1].any():
-        raise DataError(problem("score", "no reference holds a word", do="look for the column of the text"))
     return found
-
-
-def _check(references: Sequence[object], hypotheses: Sequence[object]) -> None:
-    if len(references) != len(hypotheses):
-        given = f"{len(references):,} references, {len(hypotheses):,} hypotheses"
-        raise DataError(problem("score", given, "as many of each"))
-
-
-def ratio(sums: Numbers) -> Numbers:
-    """Return errors a unit, of summed rows; a redraw that holds no unit has none to err on."""
-    return sums[..., 0] / np.maximum(sums[..., 1], 1.0)

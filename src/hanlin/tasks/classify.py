@@ -27,7 +27,6 @@ from hanlin.metrics.contract import Estimate, Numbers, Rows
 from hanlin.metrics.labels import accuracy, f1, multilabel
 from hanlin.models.contract import Model
 from hanlin.objectives import classification
-from hanlin.objectives.classification import Answers
 from hanlin.tasks import contract, rows
 from hanlin.tasks.contract import Raw, Row, Settles, Task
 from hanlin.text.tokenizer import Tokenizer
@@ -157,11 +156,11 @@ class Config(Task[Example, Prediction], Settles):
         assert isinstance(example.label, str)
         return self.labels.index(example.label)
 
-    def labels_of(self, rows: Sequence[Row]) -> Answers | None:
+    def labels_of(self, rows: Sequence[Row]) -> classification.Answers | None:
         """Return the answers as one tensor."""
         if any(row.answer is None for row in rows):
             return None
-        return Answers(values=torch.tensor([row.answer for row in rows]))
+        return classification.Answers(values=torch.tensor([row.answer for row in rows]))
 
     def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[NDArray[np.float64]]:
         """Return the scores (C,) of each row."""

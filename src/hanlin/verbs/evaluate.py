@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from hanlin.config import Config as Frozen
+from hanlin.errors import ConfigError, problem
 
 if TYPE_CHECKING:  # a verb imports what it wires inside its functions, so that its --help is quick
     from hanlin.evaluation.harness import Documents, Scores
     from hanlin.evaluation.rows import Answered
     from hanlin.tasks.predict import Predictor
-    from hanlin.text.tokenizer import Tokenizer
 
 POSITIONAL = ("model",)
 
@@ -89,26 +88,13 @@ def _errors(predictor: Predictor[Any, Any], found: Answered) -> list[str]:
 
 def answered(config: Config) -> tuple[Predictor[Any, Any], Answered]:
     """Return a task's predictor and its answers to the labelled rows."""
-    from hanlin import bundle, hub, runtime
-    from hanlin.errors import ConfigError, DataError, problem
     from hanlin.evaluation import rows
-    from hanlin.tasks.predict import opened
-    from hanlin.train import folder as folders
 
-    place = runtime.start(precision=config.precision)
-    folder = hub.fetch(config.model).folder
     wrong = [each for each in config.columns if "=" not in each]
     if wrong:
         raise ConfigError(problem("--columns", wrong[0], "field=column"))
-    chosen = dict(each.split("=", 1) for each in config.columns)
-    recipe = folders.resolved(folder) if config.data is None else None
-    name = config.data or (recipe.data.valid if recipe else None)
-    if name is None:
-        raise DataError(problem(str(folder), "no file of held-out rows is known", do="name one: --data ROWS.jsonl"))
-    if recipe is not None:
-        chosen = {**recipe.data.columns, **chosen}
-    predictor = opened(bundle.read(folder, dtype=place.dtype, device=str(place.device)))
-    return predictor, rows.answer(predictor, Path(name), chosen)
+    columns = dict(each.split("=", 1) for each in config.columns)
+    return rows.of_model(config.model, config.data, columns, config.precision)
 
 
 def evaluate(config: Config) -> Scores:
@@ -123,7 +109,7 @@ def evaluate(config: Config) -> Scores:
     if config.data:
         data: Documents = texts.read(config.data, opened.tokenizer, config.field)
     else:
-        data = _held_out(folder, opened.tokenizer)
+        data = texts.held_out(folder, opened.tokenizer)
     report = Report(folder)
     report.start(int(sum(max(0, each - 1) for each in data.lengths)), unit="token", title="evaluate")
     try:
@@ -132,23 +118,3 @@ def evaluate(config: Config) -> Scores:
         )
     finally:
         report.close()
-
-
-def _held_out(folder: Path, tokenizer: Tokenizer) -> Documents:
-    """Return the held-out shards of the run that made the folder."""
-    from hanlin.data import manifest, shards
-    from hanlin.errors import DataError, problem
-    from hanlin.text.tokenizer import Tokenizer
-    from hanlin.train import folder as folders
-
-    recipe = folders.resolved(folder)
-    if recipe is None:
-        raise DataError(problem(str(folder), "not a run of ours: it has no held-out text", do="name a file: --data"))
-    places = [Path(recipe.data.train), folder / "data"]
-    found = next((each for each in places if manifest.exists(each)), None)
-    if found is None or "valid" not in manifest.read(found).splits:
-        raise DataError(problem(str(folder), "nothing was held out from this run", do="name a file: --data"))
-    if Tokenizer.load(found).hash != tokenizer.hash:
-        given = "prepared again since, with another tokenizer"
-        raise DataError(problem(str(found), given, do="name a file of text: --data"))
-    return shards.open(found, "valid", vocab=tokenizer.vocab)

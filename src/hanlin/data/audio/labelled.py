@@ -81,6 +81,14 @@ def rows(
         raise DataError(problem(str(path), "no utterance to read", *reasons))
 
 
+def listed(path: str | Path) -> Iterator[tuple[Row, bytes | Path | None]]:
+    """Yield the rows of a labelled set as they stand in its list, each with its sound, None where that is missing."""
+    with _opened(Path(path)) as (found, fetch):
+        for row in found:
+            name = next((row[key] for key in AUDIO if isinstance(row.get(key), str) and row[key]), None)
+            yield row, None if name is None else fetch(name)
+
+
 def _spoken(
     row: Row, fetch: Fetch, audio: tuple[str, ...], text: tuple[str, ...], limits: Limits | None, where: str
 ) -> Spoken:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from hanlin.data.clean import characters, language
 
@@ -19,12 +22,10 @@ SCRIPTS = (  # first code point of each block, its script, what a letter counts
     *((0x1E00, "latin", 1), (0x2000, "none", 0), (0x2E80, "zh", DENSE), (0x3000, "none", 0), (0x3041, "ja", DENSE)),
     *((0x3100, "zh", DENSE), (0xA000, "other", 1), (0xAC00, "ko", DENSE), (0xD7A4, "none", 0), (0xF900, "zh", DENSE)),
     *((0xFB00, "other", 1), (0xFF00, "none", 0), (0xFF66, "ja", DENSE), (0xFFA0, "none", 0), (0x20000, "zh", DENSE)),
-    (0x32000, "none", 0),
 )
+END = 0x32000  # no letter from here on
 NAMES = tuple(dict.fromkeys(name for _, name, _ in SCRIPTS))
-_STARTS = np.array([start for start, _, _ in SCRIPTS])
-_NUMBERS = np.array([NAMES.index(name) for _, name, _ in SCRIPTS])
-_WEIGHTS = np.array([weight for _, _, weight in SCRIPTS], np.float64)
+WEIGHTS = np.array([max(weight for _, each, weight in SCRIPTS if each == name) for name in NAMES], np.float64)
 
 
 def of(text: str, *, told: bool = False) -> str:
@@ -32,10 +33,19 @@ def of(text: str, *, told: bool = False) -> str:
     if told:
         return language.language(text) or "none"
     begin = max(0, (len(text) - SAMPLE) // 2)
-    blocks = np.searchsorted(_STARTS, characters.codes(text[begin : begin + SAMPLE]), side="right") - 1
-    counts = np.bincount(_NUMBERS[blocks], _WEIGHTS[blocks], minlength=len(NAMES))
+    codes = np.minimum(characters.codes(text[begin : begin + SAMPLE]), END)
+    counts = np.bincount(_table().take(codes), minlength=len(NAMES)) * WEIGHTS
     zh, ja = NAMES.index("zh"), NAMES.index("ja")
     if counts[ja] > KANA * (counts[ja] + counts[zh]):
         counts[ja] += counts[zh]
         counts[zh] = 0
     return NAMES[int(counts.argmax())] if counts.any() else "none"
+
+
+@cache
+def _table() -> NDArray[np.uint8]:
+    """Return the number of each code point's script; 200 KB, once a process."""
+    table = np.zeros(END + 1, np.uint8)
+    for start, name, _ in SCRIPTS:
+        table[start:END] = NAMES.index(name)
+    return table

@@ -124,6 +124,8 @@ class Cleaner:
 
     def _without(self, document: Document) -> str:
         """Return the text of a document without the lines that enough documents before it have had."""
+        if not self._wanted:
+            return document.text
         rows = document.text.split("\n")
         digests = [_digest(row) for row in rows]
         here = self._wanted.intersection(digests)
