@@ -50,7 +50,13 @@ def test_full_at_any_write(folder, disk):
     prepare("one", **ALL)
     kept, needed = Path("vault.json").read_bytes(), disk["used"]
     assert needed > 30
-    for left in (0, needed // 3, 2 * needed // 3, needed - 12, needed - 2):  # the very last says that the folder is there
+    for left in (
+        0,
+        needed // 3,
+        2 * needed // 3,
+        needed - 12,
+        needed - 2,
+    ):  # the very last says that the folder is there
         Path("vault.json").unlink(missing_ok=True)
         disk["left"] = left
         with pytest.raises(RunError) as caught:

@@ -65,6 +65,7 @@ class TestNobodySpeaks:
         steady = hum(seconds, -20, hertz)
         assert not gate.speaks(steady)
         assert not gate.speaks(steady + noise(seconds, -40))
+        assert not gate.speaks(hum(seconds, -6, hertz) + noise(seconds, -30))
         steady[: len(steady) // 2] = 0
         assert not gate.speaks(steady)
 

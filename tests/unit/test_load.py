@@ -10,8 +10,8 @@ from itertools import islice
 import httpx
 import pytest
 
-from benchmarks import peers
-from benchmarks.load import Answer, Load, Round, Target, ask, connect, percentile, play, summary
+from benchmarks.serve import peers
+from benchmarks.serve.load import Answer, Load, Round, Target, ask, connect, percentile, play, summary
 from benchmarks.serve import OURS, prompts, report
 from hanlin.text.tokenizer import train_bpe
 

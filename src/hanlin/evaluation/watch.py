@@ -13,6 +13,7 @@ from hanlin.evaluation import harness
 from hanlin.generate import decode
 from hanlin.generate.sampling import Sampling
 from hanlin.models.contract import Decodes, Model
+from hanlin.objectives import next_token
 from hanlin.objectives.contract import Objective, Pretrains, Reading
 from hanlin.text.tokenizer import Tokenizer
 
@@ -40,8 +41,8 @@ def watch(
 def watching(
     objective: Objective, held: Shards, tokenizer: Tokenizer, context: int, say: Callable[[str], None]
 ) -> Callable[[Model[Any], int], dict[str, float]]:
-    """Return `watch`, or where an objective has heads that answer, a function that scores its own questions."""
-    if not isinstance(objective, Pretrains) or not objective.heads(tokenizer.vocab):
+    """Return `watch` for the next token, for other objectives a function that scores their own questions."""
+    if isinstance(objective, next_token.Config) or not isinstance(objective, Pretrains):
         return watch(held, tokenizer, context, say)
     rows = max(1, min(ROWS, TOKENS // context))
     source = objective.source(held, Reading(tokenizer=tokenizer, rows=rows, context=context, seed=0, packs=True))

@@ -23,7 +23,7 @@ from torch import Tensor
 from hanlin.batch import Layout, move
 from hanlin.errors import ConfigError, problem
 from hanlin.generate.prefill import evaluating
-from hanlin.models.contract import Model
+from hanlin.models.contract import Decodes, Model, require
 from hanlin.objectives.cross_entropy import CHUNK_BYTES
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
@@ -38,6 +38,7 @@ def score(
     A row's numbers do not depend on its company (fp32: 1e-5). A sequence may hold one token more than the model's
     context: the last is only predicted. ConfigError for what is longer or has nothing before the first scored token.
     """
+    require(model, Decodes)  # type: ignore[type-abstract]
     _check(model, sequences, prefix)
     found = [np.zeros(0) for _ in sequences]
     # The last token predicts nothing and is not read.

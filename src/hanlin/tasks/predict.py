@@ -77,9 +77,8 @@ class Predictor(Generic[E, P]):
 
 def opened(found: Bundle) -> Predictor[Any, Any]:
     """Return the predictor of an open bundle; BundleError when it was trained for no task."""
-    if found.card.get("task", "generate") == "generate":
-        do = "hanlin generate continues text; train it for a task to predict"
-        raise BundleError(problem(str(found.folder), "a language model, made for no task", do=do))
+    if found.card.get("task", "generate") in ("generate", "encode"):
+        raise BundleError(problem(str(found.folder), "made for no task", do="train it for one: model.from names it"))
     settings = {"name": found.card["task"], **found.card.get("settings", {})}
     context = settings.pop("context", None)
     task = contract.restored(settings, f"{found.folder}/hanlin.json")

@@ -14,14 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from pydantic import Field
 
-from hanlin import files
 from hanlin.batch import Batch
-from hanlin.data.audio import labelled, mel
-from hanlin.data.audio.read import RATE, Limits, stream
-from hanlin.data.audio.windows import Window, windows
+from hanlin.data.audio import labelled
+from hanlin.data.audio.hearing import Heard, heard
 from hanlin.errors import DataError, problem
 from hanlin.generate.beam import Beam, search
 from hanlin.metrics import cer, wer
@@ -85,7 +82,7 @@ class Config(Task[Example, Prediction]):
                 yield Raw(number=number, values={**row, **text, name: held}, error=error)
             return
         for raw in rows.read(path):
-            beside = {key: _beside(path.parent, raw.values[key]) for key in labelled.AUDIO if key in raw.values}
+            beside = {key: labelled.beside(path.parent, raw.values[key]) for key in labelled.AUDIO if key in raw.values}
             yield Raw(number=raw.number, values={**raw.values, **beside}, error=raw.error)
 
     def example(self, values: Mapping[str, Any]) -> Example:
@@ -120,40 +117,14 @@ class Config(Task[Example, Prediction]):
         """
         found = []
         for number, each in enumerate(examples):
-            for window in self._windows(each):
-                if self.gate and not window.spans:
-                    continue
-                found.append(self._row(number, each, window, tokenizer, context))
+            where = each.audio if isinstance(each.audio, str) else "sound"
+            sizes = {"window_s": self.window_s, "longest_s": self.longest_s}
+            for window in heard(each.audio, self.features, **sizes, filled=self.filled, gate=self.gate, where=where):
+                if window.number and each.text is not None:
+                    given = f"a transcript of more than {self.window_s:g} s of sound"
+                    raise DataError(problem(where, given, do="cut it, or raise task.window_s"))
+                found.append(_row(number, each, window, tokenizer, context))
         return found
-
-    def _windows(self, example: Example) -> Iterator[Window]:
-        """Yield the windows of a recording."""
-        where = example.audio if isinstance(example.audio, str) else "sound"
-        heard = windows(stream(example.audio, limits=Limits(seconds=self.longest_s), where=where), self.window_s)
-        for count, window in enumerate(heard):
-            if count and example.text is not None:
-                given = f"a transcript of more than {self.window_s:g} s of sound"
-                raise DataError(problem(where, given, do="cut it, or raise task.window_s"))
-            yield window
-
-    def _row(self, number: int, example: Example, window: Window, tokenizer: Tokenizer, context: int) -> Row:
-        """Return one window as frames and tokens."""
-        samples = np.pad(window.samples, (0, max(0, mel.WIDTH - len(window.samples))))
-        if self.filled:
-            samples = np.pad(samples, (0, max(0, int(self.window_s * RATE) - len(samples))))
-        frames = mel.log_mel(samples, self.features).numpy()
-        start = _start(tokenizer)
-        ids, targets, cut = [start], None, 0
-        if example.text is not None:
-            said = list(tokenizer.encode(example.text, added=False).ids)
-            cut = max(0, len(said) + 1 - context)
-            said = said[: context - 1]
-            ids, targets = (
-                [start, *said],
-                [*said, tokenizer.special.eos if tokenizer.special.eos is not None else start],
-            )
-        note = (window.start, window.end)
-        return Row(example=number, ids=ids, targets=targets, source=frames, note=note, truncated=cut)
 
     def labels_of(self, rows: Sequence[Row]) -> None:
         """Return nothing: the targets say it all."""
@@ -189,6 +160,19 @@ class Config(Task[Example, Prediction]):
         return Rows(numbers=found.numbers, measures={"exact": found.measures["exact"]})
 
 
+def _row(number: int, example: Example, window: Heard, tokenizer: Tokenizer, context: int) -> Row:
+    """Return one window as frames and tokens."""
+    start, eos = _start(tokenizer), tokenizer.special.eos
+    ids, targets, cut = [start], None, 0
+    if example.text is not None:
+        said = list(tokenizer.encode(example.text, added=False).ids)
+        cut = max(0, len(said) + 1 - context)
+        said = said[: context - 1]
+        ids, targets = [start, *said], [*said, start if eos is None else eos]
+    note = (window.start, window.end)
+    return Row(example=number, ids=ids, targets=targets, source=window.frames, note=note, truncated=cut)
+
+
 def _start(tokenizer: Tokenizer) -> int:
     """Return the token that a transcript begins with."""
     special = tokenizer.special
@@ -196,11 +180,3 @@ def _start(tokenizer: Tokenizer) -> int:
     if found is None:
         raise DataError(problem("tokenizer", "no BOS, EOS or PAD token", do="train it with one"))
     return found
-
-
-def _beside(folder: Path, name: object) -> object:
-    """Return the path of a file that a table names: relative names lie beside the table or below it."""
-    if not isinstance(name, str) or not name:
-        return name
-    found = files.inside(folder, name)
-    return name if found is None else str(found)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hanlin import bundle, files
+from hanlin.models.contract import Decodes
 from hanlin.text.tokenizer import Tokenizer
 from hanlin.train.job import Job, Lesson, Outcome, Verdict
 from hanlin.train.measure.cost import cost
@@ -56,7 +57,10 @@ def _verdict(job: Job, lesson: Lesson, found: float | None) -> Verdict:
     """Return the last examination's findings, or the judge's number where there is no other."""
     if lesson.verdict is not None:
         return lesson.verdict(job.model.eval())
-    return Verdict(scores={} if found is None else {job.judge.name: {"value": found, "unit": job.judge.unit}})
+    task = "generate" if isinstance(job.model, Decodes) else "encode"
+    return Verdict(
+        task=task, scores={} if found is None else {job.judge.name: {"value": found, "unit": job.judge.unit}}
+    )
 
 
 def _lineage(job: Job, step: int, data: str, tokenizer: str) -> dict[str, Any]:

@@ -174,3 +174,9 @@ def _parsed(content: bytes | Path | None, where: str) -> Iterator[Row]:
             if not isinstance(row, dict):
                 raise DataError(problem(f"{where}:{number}", "not a JSON object", do="write one object a line"))
             yield row
+
+
+def beside(folder: Path, name: object) -> object:
+    """Return the path of a file that a table names, where it lies beside the table or below it; else the name."""
+    found = _beside(folder, name) if isinstance(name, str) else None
+    return name if found is None else str(found)

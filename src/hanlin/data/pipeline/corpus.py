@@ -58,8 +58,8 @@ def _prepare(plan: Plan, output: Path, folder: Path, run: Run) -> Manifest:
         run = run._replace(workers=1)  # starting processes would take longer than the work
     vault = Path(plan.vault) if plan.vault else None
     more = [cutting.fingerprint(parts), ready and ready.hash, known, covering.known(vault)]
-    asked = [plan.plain(), work.model_dump(mode="json"), *more]
-    resume.begin(folder, asked)
+    question = {**plan.plain(), "mix": None}  # which changes nothing that is done before the end
+    resume.begin(folder, [question, work.model_dump(mode="json"), *more])
     run.each("read", reading.read, [(work, part) for part in parts])
     reading.counted(work, parts, "read", tally)
     documents.require(plan.source, tally)

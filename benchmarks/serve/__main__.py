@@ -27,8 +27,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import peers
-from benchmarks.load import Load, Round, Summary, connect, play, summary
+from benchmarks.serve import peers
+from benchmarks.serve.load import Load, Round, Summary, connect, play, summary
 from benchmarks.table import heading, rows
 from hanlin import bundle
 from hanlin.models import llama

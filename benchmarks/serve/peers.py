@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 from torch import Tensor
 
-from benchmarks.load import Target
+from benchmarks.serve.load import Target
 from hanlin import bundle
 from hanlin.models import llama
 from hanlin.models.weights import to_theirs

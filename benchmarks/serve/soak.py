@@ -1,6 +1,6 @@
 """A server left on: the real process under mixed load, and whether anything in it grows.
 
-python -m benchmarks.soak [--seconds 600] [--clients 8]
+python -m benchmarks.serve.soak [--seconds 600] [--clients 8]
 
     warm-up ─ tenth 1 │ tenth 2 │ … │ tenth 10        resident memory, open files, threads: a sample a second
                         └ median ─── compared ─┘ median
@@ -56,7 +56,7 @@ class Sample(NamedTuple):
 
 def main() -> None:
     """Load the server, and print what it held at the beginning and at the end."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve.soak", description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=float(os.environ.get("HANLIN_SOAK_S", "600")))
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
@@ -67,7 +67,7 @@ def main() -> None:
             samples, statuses = asyncio.run(soak(process.pid, url, options.seconds, options.clients, options.seed))
             process.send_signal(signal.SIGTERM)
             code = process.wait(60)
-    print(heading("A server left on", f"python -m benchmarks.soak --seconds {options.seconds:g}"))
+    print(heading("A server left on", f"python -m benchmarks.serve.soak --seconds {options.seconds:g}"))
     print(report(samples, statuses))
     found = problems(samples, statuses) + ([] if code == 0 else [f"the server ended with status {code}"])
     print("\n".join(f"- {each}" for each in found or ["nothing grew"]))
