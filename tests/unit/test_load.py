@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from benchmarks.serve import peers
+from benchmarks.serve.__main__ import OURS, prompts, report
 from benchmarks.serve.load import Answer, Load, Round, Target, ask, connect, percentile, play, summary
-from benchmarks.serve import OURS, prompts, report
 from hanlin.text.tokenizer import train_bpe
 
 LOAD = Load(prompt=5, answer=3)

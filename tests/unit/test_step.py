@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import toys
 from torch.nn import functional as F
 
 from hanlin.batch import IGNORE, Batch, Layout
@@ -171,6 +172,21 @@ class TestPortions:
         _, whole = gradients(learner(), given)
         _, parts = gradients(learner(accumulate=portions), given)
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-4)
+
+    def test_a_carried_state_stays_with_its_row(self):
+        """Uneven portions that take the states of other rows."""
+        found = []
+        for accumulate in (1, 2, 3):
+            model = toys.RecurrentConfig(vocab=VOCAB, context=16).build(seed=1)
+            it = learner(model=model, accumulate=accumulate)
+            rows = batch(rows=7)
+            before, after = (
+                Batch(tokens=rows.tokens, targets=rows.targets, continues=torch.full((7,), on)) for on in (False, True)
+            )
+            it.advance(before, 0, 0.0)
+            found.append(gradients(it, after)[1])
+        torch.testing.assert_close(found[1], found[0], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(found[2], found[0], atol=1e-6, rtol=1e-4)
 
     def test_nothing_to_learn(self):
         """A division by zero targets."""
@@ -374,6 +390,7 @@ def test_compiling_needs_a_compiler(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's compiler imports what torch deprecates
 def test_compiled_is_near_the_plain_one():
     """Another loss, gradients that do not arrive, an examination that compiles each shape anew."""
     _, plain = gradients(learner(), batch())
