@@ -25,6 +25,7 @@ from torch import Tensor
 
 from hanlin import files, registry
 from hanlin.config import read_json
+from hanlin.data.audio import mel
 from hanlin.errors import BundleError, ConfigError, nearest, problem
 from hanlin.models import purpose, sentences
 from hanlin.models.contract import Json, Model, ModelConfig
@@ -35,6 +36,8 @@ SCHEMA = 1
 SHARD_BYTES = 5_000_000_000  # Hugging Face's usual shard
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 GENERATION = ("decoder_start_token_id", "forced_bos_token_id")  # of generation_config.json, over config.json's
+SPOKEN = ("forced_decoder_ids", "lang_to_id", "task_to_id", "no_timestamps_token_id")  # likewise, of a Whisper
+SOUND = "preprocessor_config.json"  # how a checkpoint's features of sound are made
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -116,9 +119,12 @@ def read_config(folder: Path) -> ModelConfig:
     json = read_json(folder / "config.json")
     if (folder / "generation_config.json").is_file():
         beside = read_json(folder / "generation_config.json")
-        json |= {key: beside[key] for key in GENERATION if beside.get(key) is not None}
-    kind = json.get("model_type")
-    return family(str(kind)).from_hf(json)
+        spoken = SPOKEN if json.get("model_type") == "whisper" else ()
+        json |= {key: beside[key] for key in (*GENERATION, *spoken) if beside.get(key) is not None}
+    found = family(str(json.get("model_type")))
+    if SOUND in found.beside and (folder / SOUND).is_file():
+        mel.check(read_json(folder / SOUND), f"{folder}/{SOUND}")
+    return found.from_hf(json)
 
 
 def family(model_type: str) -> type[ModelConfig]:

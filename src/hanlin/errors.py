@@ -73,6 +73,11 @@ class MissingExtra(HanlinError):
     def __init__(self, module: str, extra: str) -> None:
         """Name the missing module and the extra that installs it."""
         super().__init__(f"{module}: not installed; run: pip install 'hanlin[{extra}]'")
+        self._named = module, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        """Return how another process makes it again."""
+        return type(self), self._named
 
 
 class Stopped(Exception):  # not an error: the person asked for it

@@ -14,8 +14,9 @@ import toys
 
 from hanlin.config import dump
 from hanlin.errors import DataError, HanlinError
+from hanlin.models import bert
 from hanlin.models.contract import ModelConfig
-from hanlin.tasks import classify, contract, rows
+from hanlin.tasks import answer, classify, contract, rows, tag
 from hanlin.tasks.batches import Bucketed
 from hanlin.tasks.contract import Task
 from hanlin.tasks.predict import Predictor
@@ -38,11 +39,38 @@ MULTI = [{"text": text, "label": [name for name in ("good", "bad", "好") if nam
 RATED = [{"text": text, "label": float(len(text))} for text in TEXTS]
 PAIRS = [{"text": text, "pair": text[::-1], "label": int(len(text) > 5)} for text in TEXTS]
 ENCODER = toys.EncoderConfig()
+NAMED = ["Ada met 李白 in Paris", "李白 slept", "no names here", "Paris fell", "Ada Ada", "in 北京 with Bo"]
+TYPES = {"Ada": "PER", "李白": "PER", "Bo": "PER", "Paris": "LOC", "北京": "LOC"}
+TAGGED = [
+    {"text": text.split(), "tags": [f"B-{TYPES[w]}" if w in TYPES else "O" for w in text.split()]} for text in NAMED
+]
+SPANNED = [
+    {"text": text, "tags": [[text.find(w), text.find(w) + len(w), kind] for w, kind in TYPES.items() if w in text]}
+    for text in NAMED
+]
+MEANT = [{**row, "intent": "asks" if "met" in row["text"] else "tells"} for row in TAGGED]
+SPOKEN = [{"text": row["text"], "tags": ["NAME" if tag != "O" else "WORD" for tag in row["tags"]]} for row in TAGGED]
+PASSAGE = "Ada 😀 was born in London, 李白 in 碎叶城."
+ASKED = [
+    {"question": "Ada?", "context": PASSAGE, "answers": [{"text": "London", "answer_start": 18}], "article": "a"},
+    {"question": "谁?", "context": PASSAGE, "answers": ["李白", "Ada"], "article": "a"},
+    {"question": "who", "context": "Bo.", "answers": {"text": ["Bo"], "answer_start": [0]}, "article": "b"},
+    {"question": "why", "context": "Bo is here, Bo is there.", "answers": [], "article": "b"},
+]
+READER = bert.Config(vocab=259, dim=16, layers=1, heads=2, hidden=16, context=48, dropout=0.0, attention_dropout=0.0)
 TABLE = {
     "classify": Entry(classify.Config(), ENCODER, SINGLE, {"text": " ", "label": "up"}),
     "classify-pairs": Entry(classify.Config(), ENCODER, PAIRS, {"text": 7, "label": "1"}),
     "classify-multi": Entry(classify.Config(kind="multi"), ENCODER, MULTI, {"text": "", "label": []}),
     "classify-rating": Entry(classify.Config(kind="rating"), ENCODER, RATED, {"text": "a", "label": "much"}),
+    "tag": Entry(tag.Config(), READER, TAGGED, {"text": ["a", "b"], "tags": ["O"]}),
+    "tag-legal": Entry(
+        tag.Config(legal=True, scheme="bioes"), READER, SPANNED, {"text": "Ada", "tags": [[0, 4, "PER"]]}
+    ),
+    "tag-joint": Entry(tag.Config(), READER, MEANT, {"text": [], "tags": [], "intent": "asks"}),
+    "tag-plain": Entry(tag.Config(), READER, SPOKEN, {"text": ["a", ""], "tags": ["WORD", "WORD"]}),
+    "answer": Entry(answer.Config(), READER, ASKED, {**ASKED[0], "answers": [{"text": "London", "answer_start": 17}]}),
+    "answer-cmrc": Entry(answer.Config(rule="cmrc"), READER, ASKED, {**ASKED[0], "answers": "Rome"}),
 }
 CONTEXT = 32
 

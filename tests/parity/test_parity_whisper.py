@@ -27,7 +27,7 @@ from transformers import (
 from hanlin import bundle
 from hanlin.batch import Frames, Layout
 from hanlin.data.audio import mel
-from hanlin.errors import AbilityError, ConfigError
+from hanlin.errors import AbilityError, ConfigError, DataError
 from hanlin.models import whisper
 from hanlin.models.weights import entries
 from hanlin.text.tokenizer import byte_level
@@ -257,6 +257,7 @@ def test_any_length_is_each_row_alone(side):
         torch.testing.assert_close(found[row : row + 1], alone, **CLOSE)
 
 
+OURS_ALONE = ("any_length", "tie_word_embeddings")
 # The config.json of openai/whisper-tiny as published, without the lists of suppressed tokens.
 TINY_JSON = """{
   "_name_or_path": "openai/whisper-tiny", "activation_dropout": 0.0, "activation_function": "gelu",
@@ -275,9 +276,43 @@ TINY_JSON = """{
 def test_the_published_config_is_37_760_640_parameters():
     """Defaults that are not those of the checkpoint, a head counted twice."""
     config = whisper.Config.from_hf(json.loads(TINY_JSON))
-    assert config.model_copy(update={"extra": {}}) == whisper.Config()
+    opening = {"start": 50258, "first": 50259, "then": (50359, 50363)}
+    assert config.model_copy(update={"extra": {}}) == whisper.Config(**opening)
     assert sum(each.numel() for each in config.sketch().parameters()) == 37_760_640
-    assert config.to_hf()["decoder_start_token_id"] == 50258
+    assert config.opening == (50258, 50259, 50359, 50363)
+    assert config.to_hf() == {**json.loads(TINY_JSON), **{key: config.to_hf()[key] for key in OURS_ALONE}}
+
+
+def test_a_later_folder_says_the_same_of_how_answers_begin(tmp_path):
+    """A null in the place of the language taken for a token, tokens of the generation config passed over."""
+    given = {"decoder_start_token_id": 3, "forced_decoder_ids": [[1, None], [2, 8]], "no_timestamps_token_id": 9}
+    theirs("whisper").save_pretrained(tmp_path)
+    path = tmp_path / "generation_config.json"
+    path.write_text(json.dumps({**given, "lang_to_id": {"<|zh|>": 6, "<|en|>": 5}, "task_to_id": {"transcribe": 8}}))
+    assert bundle.read_model(tmp_path).config.opening == (3, 5, 8, 9)
+    path.write_text(json.dumps({**given, "forced_decoder_ids": [[1, 9]]}))
+    assert bundle.read_model(tmp_path).config.opening == (3, 9)
+    ours = OURS.model_copy(update={"start": 3, "first": 5, "then": (8, 9)})
+    bundle.write(tmp_path / "ours", ours.build(), byte_level())
+    assert bundle.read_model(tmp_path / "ours").config.opening == (3, 5, 8, 9)
+
+
+def test_other_features_are_refused(tmp_path):
+    """A checkpoint that was trained on another hop, fed with ours."""
+    bundle.write(tmp_path, OURS.build(), byte_level())
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "hop_length": 128}))
+    with pytest.raises(DataError, match=r"preprocessor_config\.json: hop_length: 128 is not implemented; known: 160"):
+        bundle.read_model(tmp_path)
+
+
+def test_bf16_is_near_fp32():
+    """Frames in another number type than the weights: the first convolution refuses them."""
+    ours = random_weights(OURS.build())
+    values, x = frames(2), tokens(2, 5)
+    expected = logits(ours, values, x)
+    found = logits(ours.to(torch.bfloat16), values, x).float()
+    assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
 
 
 def sounds():

@@ -95,7 +95,8 @@ class TestOptions:
                 continue
             assert options[key].opts == [f"--{(field.alias or key).replace('_', '-')}"]
             assert field.description
-            shown = "" if field.default in (None, "", ()) or field.annotation is bool else f" [{field.default}]"
+            bare = field.is_required() or field.default in (None, "", ()) or field.annotation is bool
+            shown = "" if bare else f" [{field.default}]"
             assert f"{field.description}{shown}" in page
 
     def test_nothing_given_is_the_defaults(self, verb):
@@ -163,7 +164,7 @@ class TestVerbs:
     def test_a_typo_names_the_nearest(self, capsys):
         """A list of all verbs where one letter is wrong."""
         (line,) = refused(capsys, "inspct")
-        assert "no verb 'inspct'; verbs: chat, demo, " in line
+        assert "no verb 'inspct'; verbs: chat, compare, " in line
         assert line.endswith("did you mean 'inspect'?")
 
     def test_version(self, capsys):

@@ -68,6 +68,7 @@ class TestCost:
         told = dict(found.lines())
         assert told["of the machine"] == "10.0% of its measured bf16 matmul peak"
         assert told["energy"] == "0.35 Wh, an estimate: 90 W (plan.watts) for that time"
+        assert cost.cost(tmp_path, CPU, flops=1e6, peak=1e7, watts=None).share is None  # no more than all of a machine
         usual = cost.cost(tmp_path, CPU, flops=1e6, peak=None, watts=None)
         assert (usual.watts, usual.share) == (2 * cost.CORE_W, None)
         assert "assumed" in dict(usual.lines())["energy"]

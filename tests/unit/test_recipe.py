@@ -258,6 +258,25 @@ class TestText:
         assert "set HANLIN_DATA" in caught.value.problems[1]
 
 
+def test_a_public_data_set_is_fetched_by_its_patterns(tmp_path, monkeypatch):
+    """A model repository asked for in its place, a revision lost, code or pictures fetched, an empty folder read."""
+    asked = {}
+
+    def snapshot_download(repository, **given):
+        asked.update(given, repository=repository)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(HubError, match="a/b@v1: has no such files; looked for: "):
+        recipe.hub.fetch_data("a/b@v1")
+    assert (asked["repository"], asked["revision"], asked["repo_type"]) == ("a/b", "v1", "dataset")
+    assert {"*.parquet", "*.jsonl.zst", "*.txt"} <= {*asked["allow_patterns"]}
+    assert not any(each.endswith((".py", "*", ".bin")) for each in asked["allow_patterns"])
+    (tmp_path / "x.parquet").touch()
+    assert recipe.hub.fetch_data("a/b", ("x*",)).folder == tmp_path
+    assert (asked["revision"], asked["allow_patterns"]) == (None, ["x*"])
+
+
 @pytest.mark.parametrize(("name", "parameters"), [("gpt2-124m", 124_439_808), ("llama-134m", 134_105_856)])
 def test_sizes_are_those_of_the_name(name, parameters):
     """A recipe of another model than its name says."""

@@ -12,9 +12,10 @@ import numpy as np
 
 from hanlin import bundle, hub, runtime
 from hanlin.config import dump
-from hanlin.errors import DataError, problem
+from hanlin.errors import DataError, HanlinError, nearest, problem
 from hanlin.metrics.contract import Estimate, Numbers
 from hanlin.tasks import predict, rows
+from hanlin.tasks.contract import Raw, Task
 from hanlin.tasks.predict import Predictor
 from hanlin.train import folder as folders
 
@@ -28,13 +29,14 @@ class Answered:
     scores: Mapping[str, Estimate]
     marks: Numbers  # (n,) how right each is
     truncated: int  # tokens that did not fit
+    raws: Sequence[Raw] = ()  # the rows of the file, one an example
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wrong:
     """One row that was answered badly."""
 
-    number: int  # from 1
+    number: int  # of the file, as rows.Raw counts
     mark: float
     question: str
     wanted: str
@@ -67,6 +69,7 @@ def answer(predictor: Predictor[Any, Any], path: Path, columns: Mapping[str, str
         scores=task.score(examples, predictions),
         marks=task.marks(examples, predictions),
         truncated=predictor.truncated - before,
+        raws=list(task.read(path)),
     )
 
 
@@ -76,7 +79,7 @@ def worst(predictor: Predictor[Any, Any], found: Answered, most: int = 20) -> li
     order = np.argsort(found.marks, kind="stable")[:most]
     return [
         Wrong(
-            number=int(place) + 1,
+            number=found.raws[place].number if found.raws else int(place) + 1,
             mark=float(found.marks[place]),
             question=" | ".join(_short(getattr(found.examples[place], field)) for field in task.needed),
             wanted=" | ".join(_short(getattr(found.examples[place], field)) for field in task.answers),
@@ -95,6 +98,34 @@ def confusions(predictor: Predictor[Any, Any], found: Answered, most: int = 20) 
     pairs = [(getattr(e, field), getattr(p, field, None)) for e, p in zip(found.examples, found.predictions)]
     counts = Counter((a, b) for a, b in pairs if isinstance(a, str) and isinstance(b, str) and a != b)
     return [(a, b, count) for (a, b), count in counts.most_common(most)]
+
+
+def slices(
+    predictor: Predictor[Any, Any], found: Answered, column: str, most: int = 20
+) -> list[tuple[str, int, Estimate | None]]:
+    """Return (value, rows, main score) for each value of a column of the file, the commonest first.
+
+    Values past `most` are put together as "(others)"; None where a score is undefined, as of too few rows. DataError
+    for a column that no row has.
+    """
+    known = sorted({name for raw in found.raws for name in raw.values})
+    if column not in known:
+        raise DataError(problem("--slice", column, f"columns: {', '.join(known)}", nearest(column, known)))
+    values = [_short(raw.values.get(column)) for raw in found.raws]
+    kept = [value for value, _ in Counter(values).most_common(most)]
+    places: dict[str, list[int]] = {value: [] for value in kept}
+    for place, value in enumerate(values):
+        places.setdefault(value if value in kept else "(others)", []).append(place)
+    return [(value, len(at), _main(predictor.task, found, at)) for value, at in places.items()]
+
+
+def _main(task: Task[Any, Any], found: Answered, places: Sequence[int]) -> Estimate | None:
+    """Return the main score of some rows."""
+    try:
+        scores = task.score([found.examples[at] for at in places], [found.predictions[at] for at in places])
+    except HanlinError:
+        return None
+    return scores.get(task.main)
 
 
 def _short(value: object) -> str:

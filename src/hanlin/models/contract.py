@@ -67,6 +67,7 @@ class ModelConfig(Config, ABC):
 
     start: int | None = None  # the token that answers to a source begin with; None where no source is read
     first: int | None = None  # the token that must follow it, where there is one: a language, or BOS
+    then: tuple[int, ...] = ()  # and those after it: of a Whisper its task, and that it writes no times
     extra: Json = {}  # keys of a config.json that we do not model, kept for writing
 
     model_types: ClassVar[tuple[str, ...]]  # values of `model_type` that this family reads; the first is written
@@ -98,7 +99,7 @@ class ModelConfig(Config, ABC):
     @final
     def opening(self) -> tuple[int, ...]:
         """Return the tokens that every answer to a source begins with: the prompt of an encoder–decoder."""
-        return tuple(each for each in (self.start, self.first) if each is not None)
+        return (*(each for each in (self.start, self.first) if each is not None), *self.then)
 
     @property
     def tables(self) -> type[ModelConfig]:

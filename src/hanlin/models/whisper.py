@@ -136,11 +136,14 @@ class Config(ModelConfig):
     def from_hf(cls, json: Json) -> Self:
         """Build from a config.json of model_type whisper."""
         values, extra = fields_from_hf(cls, json)
-        return cls.checked({**values, "extra": extra})
+        return cls.checked({**values, **_opening(json), "extra": extra})
 
     def to_hf(self) -> Json:
         """Return the config.json that WhisperForConditionalGeneration reads."""
-        return {"is_encoder_decoder": True, **self.plain_hf()}
+        start = {} if self.start is None else {"decoder_start_token_id": self.start}
+        forced = [] if self.first is None else [[n, each] for n, each in enumerate((self.first, *self.then), 1)]
+        begins = {**start, **({"forced_decoder_ids": forced} if forced else {})}
+        return {"is_encoder_decoder": True, **self.plain_hf(), **begins}
 
     def make(self) -> Whisper:
         """Return the module, not initialised."""
@@ -247,7 +250,7 @@ class Whisper(Model[Config], Decodes, Encodes):
         """Return frames (B, S, F) that begin at column 0, and what hides their padding, if anything does."""
         if isinstance(source, Tokens):
             raise AbilityError(problem("Whisper", "reads frames of sound, not tokens", do="choose another family"))
-        frames, layout = source.values, source.layout
+        frames, layout = source.values.to(self.dtype), source.layout
         window = 2 * self.config.source_context
         if layout is not None:
             order = layout.real.int().argsort(dim=1, descending=True, stable=True)  # left padding goes to the right
@@ -305,6 +308,23 @@ class Whisper(Model[Config], Decodes, Encodes):
         config = self.config
         sizes = {"layers": config.layers, "kv_heads": config.heads, "head_dim": config.dim // config.heads}
         return KeyValueCache(**sizes, rows=rows, length=length, dtype=self.dtype, device=self.device)
+
+
+def _opening(json: Json) -> Json:
+    """Return the tokens that must follow the first one: language, task, no times.
+
+    A checkpoint that leaves the language open gets English, one that names none is told none.
+    """
+    forced = {place: token for place, token in json.get("forced_decoder_ids") or () if token is not None}
+    named = (
+        (1, (json.get("lang_to_id") or {}).get("<|en|>")),
+        (2, (json.get("task_to_id") or {}).get("transcribe")),
+        (3 if json.get("lang_to_id") else 1, json.get("no_timestamps_token_id")),
+    )
+    forced = {**{place: token for place, token in named if token is not None}, **forced}
+    tokens = [forced[place] for place in sorted(forced)]
+    start = json.get("decoder_start_token_id")
+    return {"start": start, **({"first": tokens[0], "then": tuple(tokens[1:])} if tokens else {})}
 
 
 def sinusoids(length: int, dim: int) -> Tensor:

@@ -21,9 +21,13 @@ from hanlin.objectives.contract import Loss, Objective, Part
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What each row should be told to be: (B,) classes, (B, C) zeros and ones, or (B,) values."""
+    """What each row should be told to be: (B,) classes, (B, C) zeros and ones, or (B,) values.
+
+    `features` (B, D) are what the head reads, where they are known: the model itself need not run then.
+    """
 
     values: Tensor
+    features: Tensor | None = None
 
 
 class Config(Objective):
@@ -39,8 +43,7 @@ class Config(Objective):
     def __call__(self, model: Model[Any], batch: Batch[Answers]) -> Loss:
         """Return one part, summed over rows; the loss is taken in fp32."""
         assert batch.labels is not None
-        hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
-        scores = model.heads["sequence"](hidden, batch.layout).float()
+        scores = scored(model, batch).float()
         return (Part(name=self.kind, total=self.total(scores, batch.labels.values), count=batch.rows),)
 
     def total(self, scores: Tensor, values: Tensor) -> Tensor:
@@ -51,3 +54,12 @@ class Config(Objective):
             each = F.binary_cross_entropy_with_logits(scores, values.float(), reduction="none")
             return each.mean(-1).sum()
         return F.mse_loss(scores[:, 0], values.float(), reduction="sum")
+
+
+def scored(model: Model[Any], batch: Batch[Answers]) -> Tensor:
+    """Return the scores (B, C) of a `sequence` head, from features where the batch brings them."""
+    if batch.labels is not None and batch.labels.features is not None:
+        known = batch.labels.features.to(next(model.heads["sequence"].parameters()).dtype)
+        return model.heads["sequence"](known[:, None], None)
+    hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
+    return model.heads["sequence"](hidden, batch.layout)

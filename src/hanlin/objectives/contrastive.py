@@ -60,16 +60,40 @@ class Config(Joint):
 
     def joint(self, vectors: Tensor, batch: Batch[Sides]) -> Part:
         """Return the one part; of `cosent`, which is one sum over a step, the count times that sum."""
-        ways = {"contrastive": _contrastive, "triplet": self._triplet, "cosine": _cosine, "cosent": self._cosent}
         assert batch.labels is not None
-        asks = self._asks(batch)
-        total = ways[self.kind](vectors, batch.labels, asks) if self.kind != "contrastive" else None
-        if total is None:
-            total = _contrastive(vectors / self.temperature**0.5, batch.labels, asks)
+        sides, asks = batch.labels, self._asks(batch)
+        texts, pairs = vectors[sides.roles == TEXT], vectors[sides.roles == PAIR]
+        negatives, scores = vectors[sides.roles == NEGATIVE], sides.scores[sides.roles == TEXT]
+        if self.kind == "contrastive":
+            logits = texts @ torch.cat([pairs, negatives]).T / self.temperature
+            logits = logits.masked_fill(_same(sides), -torch.inf)
+            right = torch.arange(len(texts), device=texts.device)
+            total = F.cross_entropy(logits[asks], right[asks], reduction="sum")
+        elif self.kind == "triplet":
+            total = F.relu((texts * negatives).sum(-1) - (texts * pairs).sum(-1) + self.margin).sum()
+        elif self.kind == "cosine":
+            total = ((texts * pairs).sum(-1) - scores).square().sum()
+        else:
+            total = len(texts) * self._order((texts * pairs).sum(-1), scores)
         return Part(name=self.kind, total=total, count=int(asks.sum()))
+
+    def _order(self, cosines: Tensor, scores: Tensor) -> Tensor:
+        """Return log(1 + Σ exp((cos_j - cos_i) / temperature)) over all i, j with score_i > score_j."""
+        gaps = (cosines[None] - cosines[:, None]) / self.temperature  # [i, j]
+        wrong = gaps[scores[:, None] > scores[None]]
+        return torch.cat([wrong.new_zeros(1), wrong]).logsumexp(0)
 
     def _asks(self, batch: Batch[Sides]) -> Tensor:
         """Return (n,) which examples are learned from: of contrastive pairs, those not scored as unlike."""
         assert batch.labels is not None
         scores = batch.labels.scores[batch.labels.roles == TEXT]
         return ~(scores < 0.5) if self.kind == "contrastive" else torch.ones_like(scores, dtype=torch.bool)
+
+
+def _same(sides: Sides) -> Tensor:
+    """Return (n, m): whether a candidate that is not the right one has its text, or the text that is asked."""
+    text, pair, negative = (sides.keys[sides.roles == role] for role in (TEXT, PAIR, NEGATIVE))
+    candidates = torch.cat([pair, negative])
+    found = (candidates[None] == pair[:, None]) | (candidates[None] == text[:, None])
+    found[:, : len(pair)] &= ~torch.eye(len(pair), dtype=torch.bool, device=found.device)
+    return found

@@ -18,17 +18,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hanlin.errors import ConfigError, HanlinError, problem
+from hanlin.errors import ConfigError, HanlinError, nearest, problem
 from hanlin.generate.constrain import Guide
 from hanlin.serve import guard, protocol, stream
 from hanlin.serve.limits import Limits
-from hanlin.serve.refusal import Refused, refusal
+from hanlin.serve.refusal import Refused, refusal, unready
 from hanlin.serve.telemetry import Meter, Telemetry
-from hanlin.serve.worker import Asked, Ticket, Worker
+from hanlin.serve.worker import Asked, Served, Ticket, Worker
 
 log = logging.getLogger("hanlin.serve")
 
 T = TypeVar("T")
+R = TypeVar("R", bound=protocol.Request)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Desk:
     limits: Limits
     telemetry: Telemetry
     compiling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # a grammar at a time
+    hearing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # a recording at a time
 
 
 class Work:
@@ -77,6 +79,34 @@ class Work:
     def _cancel(self) -> None:
         for ticket in self.tickets:
             ticket.cancel()
+
+
+def desk(request: Request) -> Desk:
+    """Return the desk of the application that a request came to."""
+    found = request.app.desk
+    assert isinstance(found, Desk)
+    return found
+
+
+async def asked(kind: type[R], request: Request) -> tuple[R, Served]:
+    """Return a request's body, read and checked, and the model it names."""
+    here = desk(request)
+    if not here.worker.ready:
+        raise unready()
+    data = await guard.body(request, here.limits)
+    found = await asyncio.to_thread(protocol.request, kind, data)
+    return found, served(request, found.model)
+
+
+def served(request: Request, name: str) -> Served:
+    """Return the model of a name; Refused (404) when there is none."""
+    known = desk(request).worker.models
+    request.scope["hanlin.model"] = name
+    if name not in known:
+        near = nearest(name[:256], known)
+        line = problem("model", f"{name[:256]!r} is not served here", f"known: {', '.join(known)}", near)
+        raise Refused(404, line, param="model", code="model_not_found")
+    return known[name]
 
 
 async def answer(desk: Desk, request: Request, reply: stream.Reply) -> Response:

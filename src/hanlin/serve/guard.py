@@ -139,24 +139,26 @@ def line(scope: Scope, status: int, seconds: float) -> str:
     return " ".join([*(ascii(each[:SHOWN])[1:-1] for each in words), str(status), f"{seconds:.3f} s"])
 
 
-async def body(request: Request, limits: Limits) -> bytes:
-    """Return the request's body; Refused when it is too large (413), too slow (408) or not JSON by its header (415)."""
+async def body(request: Request, limits: Limits, *, form: bool = False) -> bytes:
+    """Return the request's body, JSON or a form; Refused: too large (413), too slow (408), not that (415)."""
+    wanted = "multipart/form-data" if form else "application/json"
+    most = limits.upload_bytes if form else limits.body_bytes
+    seconds = limits.upload_s if form else limits.body_s
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        given = problem("Content-Type", f"{kind[:60]!a}", "application/json")
-        raise Refused(415, given, code="unsupported_media_type")
-    too_large = Refused(413, problem("body", "too large", f"at most {limits.body_bytes:,} bytes"), code="too_large")
+    if kind != wanted:
+        raise Refused(415, problem("Content-Type", f"{kind[:60]!a}", wanted), code="unsupported_media_type")
+    too_large = Refused(413, problem("body", "too large", f"at most {most:,} bytes"), code="too_large")
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length[:20]) > limits.body_bytes:
+    if length.isdecimal() and int(length[:20]) > most:
         raise too_large
     data = bytearray()
     try:
-        async with asyncio.timeout(limits.body_s):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 data += chunk
-                if len(data) > limits.body_bytes:
+                if len(data) > most:
                     raise too_large
     except TimeoutError:
-        slow = problem("body", f"not here after {limits.body_s:g} s", do="send it faster, or in smaller requests")
+        slow = problem("body", f"not here after {seconds:g} s", do="send it faster, or in smaller requests")
         raise Refused(408, slow, code="timeout", headers={"Connection": "close"}) from None
     return bytes(data)

@@ -145,10 +145,15 @@ class Format(Config):
         return [problem("json_schema", given, 'it belongs to {"type": "json_schema"}, and to that alone')]
 
 
-class Generation(Config):
-    """What completions and chats have in common; None is OpenAI's default."""
+class Request(Config):
+    """What the bodies of all routes have in common."""
 
     model: Name
+
+
+class Generation(Request):
+    """What completions and chats have in common; None is OpenAI's default."""
+
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=-1, lt=2**31)  # -1 and 0 are off
@@ -259,18 +264,16 @@ class Chat(Generation):
         return found
 
 
-class Tokenize(Config):
+class Tokenize(Request):
     """The body of /v1/tokenize."""
 
-    model: Name
     prompt: str
     add_special_tokens: bool | None = None  # True
 
 
-class Detokenize(Config):
+class Detokenize(Request):
     """The body of /v1/detokenize."""
 
-    model: Name
     tokens: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast()]
 
 
@@ -279,7 +282,11 @@ R = TypeVar("R", bound=Config)
 
 def request(kind: type[R], data: bytes) -> R:
     """Return a body as a request of one kind; Refused (400) with every problem, the first one's field as `param`."""
-    found = read_json(data)
+    return checked(kind, read_json(data))
+
+
+def checked(kind: type[R], found: Mapping[str, Any]) -> R:
+    """Return plain data as a request of one kind; Refused (400) as in `request`."""
     try:
         return parse(kind, found, "body")
     except ConfigError as error:

@@ -4,6 +4,9 @@
                    │ lock      ^ call_soon_threadsafe, once a step        │ lock
     thread         └> plan ─> step ─> deliver ─> plan …  models in turn  <┘
 
+    event loop   order ──> Order.answered ──> HTTP      withdraw()     what is answered whole: predictions, vectors
+    thread         └> take what waits ─> compute ─> settle             after each step of those who write
+
 A step that fails ends the requests that were in it with `Failed`, and the engine starts over, empty.
 """
 
@@ -15,18 +18,20 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from hanlin.errors import ConfigError, HanlinError, problem
 from hanlin.generate.sampling import Sampling
 from hanlin.serve.engine import Engine
 from hanlin.serve.scheduler import Full as Full
 from hanlin.serve.scheduler import Job, Key, Plan, Scheduler
+from hanlin.serve.tasks.bulk import Bulk, Order, Taken
 
 if TYPE_CHECKING:
     from hanlin.generate.constrain import Guide, Vocabulary
+    from hanlin.serve.tasks.made import Abilities
     from hanlin.text.chat import Chat
     from hanlin.text.tokenizer import Tokenizer
 
@@ -80,6 +85,8 @@ class Served:
     vocab: int
     words: Vocabulary
     fingerprint: str | None = None  # changes when the weights do
+    able: Abilities | None = None  # None: it continues text, and that is all
+    dim: int = 0  # of its vectors
 
 
 class Ticket:
@@ -126,8 +133,9 @@ class Line:
     """One model at work."""
 
     served: Served
-    engine: Engine
+    engine: Engine | None  # None: it does not continue text
     scheduler: Scheduler
+    bulks: Mapping[str, Bulk] = field(default_factory=dict)  # of what is answered whole
     tickets: dict[int, Ticket] = field(default_factory=dict)
     leaving: list[Key] = field(default_factory=list)  # cancelled; their lanes are still taken
     asked: dict[int, Asked] = field(default_factory=dict)  # admitted since the last step
@@ -147,6 +155,7 @@ class Worker:
         self._next = 0  # number of the next job
         self._seconds_per_job = 1.0  # lately, a running mean
         self._busy_s = 0.0  # since a request last ended
+        self._computing: Taken = []  # by the step of a bulk that is under way
 
     @property
     def ready(self) -> bool:
@@ -165,18 +174,21 @@ class Worker:
         """
         with self._lock:
             self._open = False
-            self._lock.wait_for(lambda: not any(line.tickets for line in self._lines.values()), drain_s)
+            self._lock.wait_for(lambda: not any(map(_open, self._lines.values())) and not self._computing, drain_s)
             self._stopping = True
             self._lock.notify_all()
         self._thread.join()
         for line in self._lines.values():
             self._fail(line, "the server is stopping")
+            orders = [order for bulk in line.bulks.values() for order in bulk.orders]
+            _settle([(order, Failed(problem("server", "the server is stopping"))) for order in orders])
 
     def load(self) -> Load:
         """Return how busy all models are together."""
         with self._lock:
-            schedulers = [line.scheduler for line in self._lines.values()]
-            return Load(sum(each.running for each in schedulers), sum(each.waiting for each in schedulers))
+            queues = [each for line in self._lines.values() for each in (line.scheduler, *line.bulks.values())]
+            running = sum(line.scheduler.running for line in self._lines.values()) + len(self._computing)
+            return Load(running, sum(each.waiting for each in queues))
 
     def submit(self, asked: Asked) -> Ticket:
         """Queue a request; Full when there is no room, ConfigError when it can never run. On the event loop."""
@@ -194,12 +206,36 @@ class Worker:
             try:
                 line.scheduler.admit(job)
             except Full as full:
-                waits = self._seconds_per_job * line.scheduler.waiting
-                full.retry_after_s = max(1, min(LONGEST_WAIT_S, math.ceil(waits)))
+                self._say_when(full, line.scheduler.waiting)
                 raise
             line.tickets[job.id], line.asked[job.id] = ticket, asked
             self._lock.notify_all()
         return ticket
+
+    def order(self, model: str, kind: str, client: str, units: Sequence[Any]) -> Order:
+        """Queue what is answered whole, one unit or more; Full when there is no room. On the event loop."""
+        bulk = self._lines[model].bulks[kind]
+        order = Order(model, kind, client, units)
+        with self._lock:
+            if not self.ready:
+                raise Failed(problem("server", "stopping", do="try another server"))
+            try:
+                bulk.admit(order)
+            except Full as full:
+                self._say_when(full, bulk.waiting)
+                raise
+            self._lock.notify_all()
+        return order
+
+    def withdraw(self, order: Order) -> None:
+        """Forget an order, settled or not; what is being computed for it is thrown away."""
+        with self._lock:
+            self._lines[order.model].bulks[order.kind].withdraw(order)
+            self._lock.notify_all()
+
+    def _say_when(self, full: Full, waiting: int) -> None:
+        """Note how long a client should wait where so many do already."""
+        full.retry_after_s = max(1, min(LONGEST_WAIT_S, math.ceil(self._seconds_per_job * waiting)))
 
     def cancel(self, model: str, job: int) -> None:
         """Forget a job, finished or not."""
@@ -225,9 +261,37 @@ class Worker:
                 except Exception:  # whatever breaks, the server lives on
                     log.exception("a step of %s failed", line.served.name)
                     self._fail(line, "the engine failed; the server's log says why")
+                for bulk in line.bulks.values():
+                    self._answer(bulk)
+
+    def _answer(self, bulk: Bulk) -> None:
+        """Compute what waits in a bulk, as far as one step goes, and hand out the orders that are whole."""
+        with self._lock:
+            self._computing = taken = bulk.take()
+        if not taken:
+            return
+        began = time.perf_counter()
+        results = _computed(bulk, taken)
+        with self._lock:
+            out: list[tuple[Order, list[Any] | HanlinError]] = []
+            for (order, at), result in zip(taken, results, strict=True):
+                order.left -= 1
+                if isinstance(result, HanlinError):
+                    bulk.withdraw(order)
+                    out.append((order, result))
+                else:
+                    order.outputs[at] = result
+                    if not order.left:
+                        out.append((order, order.outputs))
+            self._computing = []
+            self._count(len(out), time.perf_counter() - began)
+            self._lock.notify_all()
+        _settle(out)
 
     def _step(self, line: Line) -> None:
         """Compute one step of one model and hand out what it brought."""
+        if line.engine is None:
+            return
         began = time.perf_counter()
         with self._lock:
             leaving, line.leaving = line.leaving, []
@@ -248,7 +312,7 @@ class Worker:
             for key in ended:
                 line.scheduler.finish(key)
             out = [(line.tickets[job], found) for job, found in pieces.items() if job in line.tickets]
-            self._count(ended, time.perf_counter() - began)
+            self._count(len(ended), time.perf_counter() - began)
             for ticket, found in out:
                 ticket.left -= sum(each.finish is not None for each in found)
                 if not ticket.left:
@@ -256,11 +320,11 @@ class Worker:
             self._lock.notify_all()
         _deliver(out)
 
-    def _count(self, ended: list[Key], seconds: float) -> None:
+    def _count(self, ended: int, seconds: float) -> None:
         """Follow how long a request keeps the machine, for Retry-After."""
         self._busy_s += seconds
         if ended:
-            self._seconds_per_job += 0.1 * (self._busy_s / len(ended) - self._seconds_per_job)
+            self._seconds_per_job += 0.1 * (self._busy_s / ended - self._seconds_per_job)
             self._busy_s = 0.0
 
     def _fail(self, line: Line, why: str) -> None:
@@ -273,12 +337,38 @@ class Worker:
             line.asked.clear()
             line.leaving.clear()
             self._lock.notify_all()
-        line.engine.reset()
+        if line.engine is not None:
+            line.engine.reset()
         _deliver([(ticket, Failed(problem("server", why))) for ticket in tickets])
 
 
 def _busy(line: Line) -> bool:
-    return bool(line.leaving) or not line.scheduler.idle
+    return bool(line.leaving) or not line.scheduler.idle or any(bulk.waiting for bulk in line.bulks.values())
+
+
+def _open(line: Line) -> bool:
+    return bool(line.tickets) or any(bulk.waiting for bulk in line.bulks.values())
+
+
+def _computed(bulk: Bulk, taken: Taken) -> Sequence[Any]:
+    """Return an output for each unit, or a HanlinError; what breaks a batch breaks no one's order but its own."""
+    units = [order.units[at] for order, at in taken]
+    try:
+        return bulk.compute(units)
+    except Exception as error:
+        if len(units) > 1:
+            return [_computed(bulk, [each])[0] for each in taken]
+        if isinstance(error, HanlinError):
+            return [error]
+        log.exception("an answer failed")
+        return [Failed(problem("server", "the engine failed; the server's log says why"))]
+
+
+def _settle(out: list[tuple[Order, list[Any] | HanlinError]]) -> None:
+    """Hand orders what came of them, on their event loop; a loop that has ended wants nothing."""
+    for order, found in out:
+        if not order.loop.is_closed():
+            order.loop.call_soon_threadsafe(order.settle, found)
 
 
 def _deliver(out: list[tuple[Ticket, list[Piece]]] | list[tuple[Ticket, Failed]]) -> None:

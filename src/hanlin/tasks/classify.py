@@ -28,7 +28,8 @@ from hanlin.metrics.labels import accuracy, f1, multilabel
 from hanlin.models.contract import Model
 from hanlin.objectives import classification
 from hanlin.tasks import contract, rows
-from hanlin.tasks.contract import Raw, Row, Settles, Task
+from hanlin.tasks.contract import Baselined, Freezes, Raw, Row, Settles, Task
+from hanlin.tasks.lesson import baselines
 from hanlin.text.tokenizer import Tokenizer
 
 Kind = Literal["single", "multi", "rating"]
@@ -51,13 +52,14 @@ class Prediction(contract.Prediction):
     probabilities: dict[str, float] = {}
 
 
-class Config(Task[Example, Prediction], Settles):
+class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
     """Classification by a `sequence` head."""
 
     kind: Kind = "single"
     labels: tuple[str, ...] = ()  # learned from the training rows where left out; their order is that of the scores
     smoothing: float = Field(0.0, ge=0, lt=1)
     temperature: float = Field(1.0, gt=0)  # of the probabilities; learned
+    frozen: bool = False  # the model stands still and its head alone is trained, on features computed once: seconds
 
     example_type: ClassVar = Example
     prediction_type: ClassVar = Prediction
@@ -160,12 +162,13 @@ class Config(Task[Example, Prediction], Settles):
         """Return the answers as one tensor."""
         if any(row.answer is None for row in rows):
             return None
-        return classification.Answers(values=torch.tensor([row.answer for row in rows]))
+        known = [row.features for row in rows if row.features is not None]
+        features = torch.from_numpy(np.stack(known)) if known else None
+        return classification.Answers(values=torch.tensor([row.answer for row in rows]), features=features)
 
     def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[NDArray[np.float64]]:
         """Return the scores (C,) of each row."""
-        hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
-        return list(model.heads["sequence"](hidden, batch.layout).double().cpu().numpy())
+        return list(classification.scored(model, batch).double().cpu().numpy())
 
     def decode(
         self, example: Example, rows: Sequence[Row], outputs: Sequence[NDArray[np.float64]], tokenizer: Tokenizer
@@ -181,6 +184,17 @@ class Config(Task[Example, Prediction], Settles):
             return Prediction(label=self.labels[int(scores.argmax())], probabilities=probabilities)
         chosen = tuple(sorted(name for name, score in zip(self.labels, scores) if score > 0))
         return Prediction(label=chosen, probabilities=probabilities)
+
+    @property
+    def frozen_head(self) -> str | None:
+        """Return the head that alone is trained, where asked for."""
+        return "sequence" if self.frozen else None
+
+    def baselines(self, train: Sequence[Example], asked: Sequence[Example]) -> dict[str, list[Prediction]]:
+        """Return the commonest answer, and what a linear model over TF-IDF says."""
+        known = [(self.texts(each), each.label) for each in train]
+        found = baselines.answers(known, [self.texts(each) for each in asked])
+        return {name: [Prediction(label=each) for each in given] for name, given in found.items()}
 
     def settled(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Self:
         """Return the task with the temperature under which the labelled rows are likeliest."""

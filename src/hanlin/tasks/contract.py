@@ -7,7 +7,7 @@
 A task is one file of this folder (or an entry point of the group `hanlin.tasks`) with a `class Config(Task)`; its
 fields are what a person may choose and what is learned from the training rows (labels), and all of them are kept in
 the bundle. docs/add-a-task.md makes one. Abstract or final, as everywhere: a task fills in the abstract methods. What
-only some tasks can do is an ability of its own: `Settles`.
+only some tasks can do is an ability of its own: `Settles`, `Opens`.
 
 Letters: B rows of a batch, T tokens of the longest.
 """
@@ -30,7 +30,8 @@ from hanlin.batch import IGNORE, Batch, Frames, Layout, Source, Tokens
 from hanlin.config import Config, dump, parse
 from hanlin.errors import BundleError, DataError, nearest, problem
 from hanlin.metrics.contract import Estimate, Numbers, Rows
-from hanlin.models.contract import Json, Model
+from hanlin.models.contract import Json, Model, ModelConfig
+from hanlin.models.sentences import Pooling
 from hanlin.objectives.contract import Objective
 from hanlin.text.tokenizer import Tokenizer
 
@@ -65,6 +66,7 @@ class Row:
     note: Any = None  # what `decode` needs to know: offsets, where a window begins
     group: int | None = None  # rows with the same number go into one batch, side by side
     truncated: int = 0  # tokens that were cut off
+    features: NDArray[np.float32] | None = None  # (D,) of a model that stands still (tasks/lesson/frozen.py)
 
     @property
     def length(self) -> int:
@@ -88,6 +90,7 @@ class Task(Config, ABC, Generic[E, P]):
     needed: ClassVar[tuple[str, ...]]  # fields that every row has
     answers: ClassVar[tuple[str, ...]]
     main: ClassVar[str]  # the score that decides; higher is better
+    files: ClassVar[tuple[str, ...]] = ()  # fields that name files: nobody may send them over a network
 
     @abstractmethod
     def read(self, path: Path) -> Iterator[Raw]:
@@ -187,6 +190,39 @@ class Settles(ABC):
     @abstractmethod
     def settled(self, examples: Sequence[Any], predictions: Sequence[Any]) -> Self:
         """Return the task with what the predictions on labelled rows, which no training saw, teach."""
+
+
+class Opens(ABC):
+    """Writes answers to a source, which begin as the model's do."""
+
+    @abstractmethod
+    def opened(self, config: ModelConfig) -> Self:
+        """Return the task with the tokens that this model's answers begin with."""
+
+
+class Pools(ABC):
+    """Makes one vector a text; its bundle says how, so that `embed` and search make the same."""
+
+    @abstractmethod
+    def pooling(self, context: int) -> Pooling:
+        """Return how, for a model that was trained on rows of `context` tokens."""
+
+
+class Baselined(ABC):
+    """Can be answered without a model as well: what its score has to beat."""
+
+    @abstractmethod
+    def baselines(self, train: Sequence[Any], asked: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
+        """Return each baseline's predictions for `asked`, learned from `train`, by its name."""
+
+
+class Freezes(ABC):
+    """Can train its head alone, on features computed once."""
+
+    @property
+    @abstractmethod
+    def frozen_head(self) -> str | None:
+        """Return the head that alone is trained; None where the whole model is."""
 
 
 def saved(task: Task[Any, Any]) -> Json:

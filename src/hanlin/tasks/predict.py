@@ -17,7 +17,7 @@ from hanlin.errors import BundleError, DataError, problem
 from hanlin.models.contract import Model
 from hanlin.tasks import contract
 from hanlin.tasks.batches import in_turn
-from hanlin.tasks.contract import E, P, Task
+from hanlin.tasks.contract import E, P, Row, Task
 from hanlin.text.tokenizer import Tokenizer
 
 TOKENS = 8192  # of a batch, padding included
@@ -48,12 +48,20 @@ class Predictor(Generic[E, P]):
         """Yield the predictions in order; a few thousand examples are held at a time."""
         waiting = iter(examples)
         while chunk := list(islice(waiting, CHUNK)):
-            yield from self._answer(chunk)
+            yield from self.answer(chunk, self.encode(chunk))
 
-    def _answer(self, examples: list[E]) -> list[P]:
-        """Return the predictions of a few examples."""
+    def encode(self, examples: Sequence[E]) -> list[Row]:
+        """Return the rows of examples as the model reads them."""
         rows = self.task.encode(examples, self.tokenizer, self.context)
         self.truncated += sum(row.truncated for row in rows)
+        return rows
+
+    def answer(self, examples: Sequence[E], rows: Sequence[Row]) -> list[P]:
+        """Return the predictions of examples whose rows, as `encode` gave them, are at hand."""
+        return self.decode(examples, rows, self.run(rows))
+
+    def run(self, rows: Sequence[Row]) -> list[Any]:
+        """Return the output of each row; whose rows stand together changes none of them."""
         outputs: list[Any] = [None] * len(rows)
         pad = self.tokenizer.special.pad or 0
         was_training = self.model.training
@@ -66,6 +74,10 @@ class Predictor(Generic[E, P]):
                         outputs[place] = output
         finally:
             self.model.train(was_training)
+        return outputs
+
+    def decode(self, examples: Sequence[E], rows: Sequence[Row], outputs: Sequence[Any]) -> list[P]:
+        """Return what the outputs of the examples' rows say."""
         own: list[list[int]] = [[] for _ in examples]
         for place, row in enumerate(rows):
             own[row.example].append(place)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -27,12 +27,16 @@ SHOWN = 5  # bad rows that are told one by one
 E = TypeVar("E", bound=Example)
 
 
-def read(path: Path) -> Iterator[Raw]:
-    """Yield the rows of a file in order; a row that is none comes with its error. DataError for a file that is none."""
+def read(path: Path, more: Mapping[str, Callable[[IO[str], str], Iterator[Raw]]] | None = None) -> Iterator[Raw]:
+    """Yield the rows of a file in order; a row that is none comes with its error. DataError for a file that is none.
+
+    `more` adds or replaces readers: ending -> a function of (text, the file's name).
+    """
     names = path.name.lower().split(".")
     packing = f".{names[-1]}" if f".{names[-1]}" in compressed.ENDINGS else ""
     ending = names[-2] if packing and len(names) > 2 else names[-1]
-    reader = {"jsonl": _jsonl, "ndjson": _jsonl, "json": _json, "csv": _csv, "tsv": _tsv, "txt": _txt}.get(ending)
+    own = {"jsonl": _jsonl, "ndjson": _jsonl, "json": plain_json, "csv": _csv, "tsv": _tsv, "txt": _txt}
+    reader = {**own, **(more or {})}.get(ending)
     if not path.is_file():
         siblings = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
         near = nearest(path.name, siblings)
@@ -41,7 +45,8 @@ def read(path: Path) -> Iterator[Raw]:
         yield from _parquet(path)
         return
     if reader is None:
-        allowed = ".jsonl .json .csv .tsv .parquet .txt, each also .gz or .zst"
+        others = "".join(f" .{each}" for each in more or {} if each not in own)
+        allowed = f".jsonl .json .csv .tsv .parquet .txt{others}, each also .gz or .zst"
         raise DataError(problem(str(path), f"a file ending in '.{ending}'", allowed))
     try:
         with (
@@ -61,7 +66,8 @@ def _jsonl(text: IO[str], where: str) -> Iterator[Raw]:
             yield _object(number, _loads(line))
 
 
-def _json(text: IO[str], where: str) -> Iterator[Raw]:
+def plain_json(text: IO[str], where: str) -> Iterator[Raw]:
+    """Yield the rows of a JSON list, or of the one list in an object."""
     found = _loads(text.read())
     lists = [each for each in found.values() if isinstance(each, list)] if isinstance(found, dict) else [found]
     if len(lists) != 1 or not isinstance(lists[0], list):

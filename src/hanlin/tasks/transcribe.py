@@ -69,6 +69,7 @@ class Config(Task[Example, Prediction]):
     columns: ClassVar = {"audio": labelled.AUDIO[1:], "text": labelled.TEXT[1:]}
     needed: ClassVar = ("audio",)
     answers: ClassVar = ("text",)
+    files: ClassVar = ("audio",)
     main: ClassVar = "exact"
 
     def read(self, path: Path) -> Iterator[Raw]:

@@ -34,6 +34,8 @@ def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, lesso
         job.model,
         tokenizer,
         task=verdict.task,
+        labels=verdict.labels or None,
+        pooling=verdict.pooling,
         settings=dict(verdict.settings),
         lineage=_lineage(job, step, lesson.hash, tokenizer.hash),
         scores=dict(verdict.scores),
@@ -89,6 +91,7 @@ def _card(folder: Path, job: Job, step: int, size: str, verdict: Verdict) -> Non
         ("learned from", size),
         ("steps", f"{step:,} of {job.plan.rows_a_step * job.plan.context:,} tokens"),
         *((name, f"{each['value']:.4f} {each['unit']}") for name, each in verdict.scores.items()),
+        *verdict.beside,
         *_cost(folder, job),
     ]
     text = "\n".join(

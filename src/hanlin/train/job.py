@@ -9,6 +9,7 @@ from typing import Any
 from hanlin.checkpoint import Checkpoints
 from hanlin.data.batches import BatchSource
 from hanlin.models.contract import Model
+from hanlin.models.sentences import Pooling
 from hanlin.objectives.contract import Objective
 from hanlin.optim.contract import OptimizerConfig
 from hanlin.optim.schedules import Schedule
@@ -40,6 +41,8 @@ class Verdict:
     task: str = "generate"
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the task, what it learned included
     labels: tuple[str, ...] = ()
+    beside: tuple[tuple[str, str], ...] = ()  # for people: what else was scored on the same rows
+    pooling: Pooling | None = None  # of a model that makes one vector a text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,8 @@ from hanlin.batch import Batch, move, take
 from hanlin.errors import AbilityError, ConfigError, problem
 from hanlin.models.contract import Decodes, Model, require
 from hanlin.nn.cache import StateCache
-from hanlin.objectives.contract import Objective
+from hanlin.objectives.contract import Loss, Objective
+from hanlin.objectives.joint import Joint
 from hanlin.runtime import Runtime
 from hanlin.train.plan import Plan
 from hanlin.train.portions import portions
@@ -108,10 +109,19 @@ class Learner:
         counts = [sum(each) for each in zip(*(self.objective.counts(portion) for portion in parted))]
         sums: dict[str, float] = {}
         states: list[list[Tensor]] = []
+        learned: Callable[..., Loss] = self.objective
+        if isinstance(self.objective, Joint) and len(parted) > 1:
+            placed_whole = move(batch, self.runtime.device)
+            learned = self.objective.linked(
+                self.work,
+                placed_whole,
+                [take(placed_whole, rows) for rows in cuts],
+                lambda index: self._draw(step, index),
+            )
         for index, portion in enumerate(parted):
-            torch.manual_seed(mix(self.runtime.seed, step, index))
+            self._draw(step, index)
             placed = self._going_on(move(portion, self.runtime.device), cuts[index].start)
-            parts = self.objective(self.work, placed)
+            parts = learned(self.work, placed)
             states += [placed.cache.states] if placed.cache else []
             scaled = [part.weight * part.total / max(1, count) for part, count in zip(parts, counts)]
             torch.stack(scaled).sum().backward()
@@ -121,6 +131,10 @@ class Learner:
         loss = sum(sums.values())
         self._ended = [torch.cat(each).detach() for each in zip(*states)]
         return {"loss": loss, **(sums if len(sums) > 1 else {})}
+
+    def _draw(self, step: int, index: int) -> None:
+        """Begin what a portion draws at random."""
+        torch.manual_seed(mix(self.runtime.seed, step, index))
 
     def _going_on(self, portion: Batch[Any], first: int) -> Batch[Any]:
         """Return the portion with the state that its rows, `first` and on, ended the step before with.

@@ -13,6 +13,7 @@ from hanlin.errors import ConfigError, problem
 if TYPE_CHECKING:  # a verb imports what it wires inside its functions, so that its --help is quick
     from hanlin.evaluation.harness import Documents, Scores
     from hanlin.evaluation.rows import Answered
+    from hanlin.metrics.contract import Estimate
     from hanlin.tasks.predict import Predictor
 
 POSITIONAL = ("model",)
@@ -30,6 +31,7 @@ class Config(Frozen):
     overlap: int = Field(0, ge=0, description="Tokens of each window that are read again for what is before them.")
     columns: tuple[str, ...] = Field((), description="field=column of rows, where the usual names do not say.")
     errors: bool = Field(False, description="Of rows, also what was taken for what, and the rows answered worst.")
+    slice: str | None = Field(None, description="Of rows, also the score for each value of this column.")
     precision: str = Field("fp32", description="Number type to compute in: fp32 or bf16.")
     json_: bool = Field(False, alias="json", description="Print JSON alone.")
 
@@ -62,7 +64,9 @@ def _run_rows(config: Config) -> None:
     predictor, found = answered(config)
     scores = {name: vars(each) for name, each in found.scores.items()}
     if config.json_:
-        click.echo(json.dumps({"scores": scores, "rows": len(found.examples)}, ensure_ascii=False))
+        parts = {value: each and vars(each) for value, _, each in _slices(config, predictor, found)}
+        told = {"scores": scores, "rows": len(found.examples), **({"slices": parts} if config.slice else {})}
+        click.echo(json.dumps(told, ensure_ascii=False))
         return
     for name, each in found.scores.items():
         interval = f"95 % interval {each.low:.4f} to {each.high:.4f} over {each.n:,}"
@@ -72,7 +76,17 @@ def _run_rows(config: Config) -> None:
     if config.errors:
         for line in _errors(predictor, found):
             click.echo(line)
+    for value, count, part in _slices(config, predictor, found):
+        score = "undefined" if part is None else f"{part.value:.4f}   {part.low:.4f} to {part.high:.4f}"
+        click.echo(f"{config.slice} = {value}: {predictor.task.main} {score} over {count:,}")
     click.echo(f"next: hanlin predict {config.model} --input ROWS.jsonl")
+
+
+def _slices(config: Config, predictor: Predictor[Any, Any], found: Answered) -> list[tuple[str, int, Estimate | None]]:
+    """Return the main score for each value of the column asked for; [] where none is."""
+    from hanlin.evaluation import rows
+
+    return rows.slices(predictor, found, config.slice) if config.slice else []
 
 
 def _errors(predictor: Predictor[Any, Any], found: Answered) -> list[str]:

@@ -28,7 +28,7 @@ PIECE = re.compile(rf"{MARK}|(?:(?!{MARK})\S)+")
 
 def rows(predictions: Sequence[str], references: Sequence[Answers]) -> Rows:
     """Return (exact, f1, …, 1) of each question, the columns of `squad.rows`."""
-    return judged(predictions, wanted(predictions, references), _judge)
+    return judged(predictions, wanted(predictions, references), judge)
 
 
 def score(predictions: Sequence[str], references: Sequence[Answers], *, groups: Groups = None) -> dict[str, Estimate]:
@@ -54,7 +54,8 @@ def plain(text: str) -> str:
     return text.lower().strip().translate(DROPPED)
 
 
-def _judge(given: str, wanted: str) -> tuple[float, float]:
+def judge(given: str, wanted: str) -> tuple[float, float]:
+    """Return (exact, f1) of two texts."""
     a, b = segments(given), segments(wanted)
     shared = _longest(a, b)
     return float(plain(given) == plain(wanted)), 2 * shared / (len(a) + len(b)) if shared else 0.0

@@ -56,12 +56,21 @@ def score(predictions: Sequence[str], references: Sequence[Answers], *, groups: 
 
 
 def abstention(
-    predictions: Sequence[str], references: Sequence[Answers], doubts: Sequence[float] | NDArray[np.floating]
+    predictions: Sequence[str],
+    references: Sequence[Answers],
+    doubts: Sequence[float] | NDArray[np.floating],
+    *,
+    judge: Callable[[str, str], tuple[float, float]] | None = None,
 ) -> Abstention:
-    """Return the scores at every threshold, where `doubts` grow with the chance that there is no answer."""
+    """Return the scores at every threshold, where `doubts` grow with the chance that there is no answer.
+
+    `judge(given, wanted)` -> (exact, f1) takes the place of SQuAD's rule.
+    """
     aligned(doubts, references)
     doubt = np.asarray(doubts, dtype=np.float64)
-    answers, silence = (rows(given, references).numbers[:, :2] for given in (predictions, [""] * len(predictions)))
+    lists = [[answer for answer in wanted if normal(answer)] for wanted in allowed(predictions, references)]
+    sides = (predictions, [""] * len(predictions))
+    answers, silence = (judged(given, lists, judge or _judge).numbers[:, :2] for given in sides)
     order = np.argsort(-doubt, kind="stable")
     gains = np.concatenate([np.zeros((1, 2)), np.cumsum((silence - answers)[order], 0)]) + answers.sum(0)
     last = np.flatnonzero(np.append(np.diff(doubt[order]) != 0, True)) + 1  # after all questions of one doubt

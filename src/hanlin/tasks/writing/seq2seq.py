@@ -37,8 +37,8 @@ class Written:
     score: float  # log-probability over length ** length_penalty
 
 
-class Writer(Config, Opens):
-    """How answers are written and learned: fields and methods that a task takes over."""
+class Answers(Config, Opens):
+    """How answers are written and learned, whatever is read: fields and methods that a task takes over."""
 
     beams: int = Field(4, ge=1, le=16)
     length_penalty: float = 1.0  # above 0 favours long answers
@@ -46,10 +46,8 @@ class Writer(Config, Opens):
     no_repeat: int = Field(0, ge=0)  # no n-gram of this size twice in an answer; 0 is off
     smoothing: float = Field(0.0, ge=0, lt=1)  # of the targets
     sampled: float = Field(0.0, ge=0, le=1)  # share of the model's own guesses that training reads
-    cut: bool = False  # sources that do not fit are cut and counted; else refused
     opening: tuple[int, ...] = ()  # tokens that an answer begins with; from the model where left out
 
-    @final
     def opened(self, config: ModelConfig) -> Self:
         """Return the task with the model's opening, where it says one."""
         return self.model_copy(update={"opening": config.opening}) if config.opening else self
@@ -60,45 +58,19 @@ class Writer(Config, Opens):
         return seq2seq.Config(smoothing=self.smoothing, sampled=self.sampled)
 
     @final
-    def written_rows(
-        self, asked: Sequence[tuple[str, str | None]], tokenizer: Tokenizer, context: int, notes: Sequence[Any] = ()
-    ) -> list[Row]:
-        """Return a row for each (source, target); targets where all have one, "" a target that nothing is learned from.
+    def shifted(
+        self, text: str | None, tokenizer: Tokenizer, context: int
+    ) -> tuple[tuple[int, ...], list[int] | None, int]:
+        """Return what is read of an answer, what is learned from it at each place, and how many tokens were cut off.
 
-        DataError names the first source that has more than `context` tokens, and how many there are.
+        Without a text it is the opening, and nothing is learned.
         """
-        sources = tokenizer.encode_batch([source for source, _ in asked], context=context)
-        long = [place for place, each in enumerate(sources) if each.truncated]
-        if long and not self.cut:
-            place = long[0]
-            tokens = len(sources[place].ids) + sources[place].truncated
-            given = f"a source of {tokens:,} tokens ({len(long):,} of {len(asked):,} rows are too long)"
-            where = f"row {place + 1} ({asked[place][0][:40]!r})"
-            do = "raise plan.context, or task.cut=true"
-            raise DataError(problem(where, given, f"at most {context:,}", do=do))
-        learned = all(target is not None for _, target in asked)
-        opening, end = self._opening(tokenizer), _end(tokenizer)
-        found = []
-        for number, (read, (_, target)) in enumerate(zip(sources, asked)):
-            ids, targets, lost = opening, None, 0
-            if learned:
-                said = [*tokenizer.encode(target or "", added=False).ids, end]
-                room = max(1, context - len(opening) + 1)
-                lost = max(0, len(said) - room)
-                ids = (*opening, *said[:room][:-1])
-                targets = [*opening[1:], *said[:room]] if target else [IGNORE] * len(ids)
-            note = notes[number] if notes else None
-            found.append(
-                Row(
-                    example=number,
-                    ids=ids,
-                    targets=targets,
-                    source=read.ids,
-                    note=note,
-                    truncated=read.truncated + lost,
-                )
-            )
-        return found
+        opening = self._opening(tokenizer)
+        if text is None:
+            return opening, None, 0
+        said = [*tokenizer.encode(text, added=False).ids, _end(tokenizer)]
+        room = max(1, context - len(opening) + 1)
+        return (*opening, *said[:room][:-1]), [*opening[1:], *said[:room]], max(0, len(said) - room)
 
     @final
     def write(
@@ -133,6 +105,48 @@ class Writer(Config, Opens):
         special = tokenizer.special
         first = (special.bos, special.cls, special.eos, special.pad)
         return self.opening or (_named(first, "no BOS, CLS, EOS or PAD token"),)
+
+
+class Writer(Answers):
+    """How answers to a text are written and learned."""
+
+    cut: bool = False  # sources that do not fit are cut and counted; else refused
+
+    @final
+    def written_rows(
+        self, asked: Sequence[tuple[str, str | None]], tokenizer: Tokenizer, context: int, notes: Sequence[Any] = ()
+    ) -> list[Row]:
+        """Return a row for each (source, target); targets where all have one, "" a target that nothing is learned from.
+
+        DataError names the first source that has more than `context` tokens, and how many there are.
+        """
+        sources = tokenizer.encode_batch([source for source, _ in asked], context=context)
+        long = [place for place, each in enumerate(sources) if each.truncated]
+        if long and not self.cut:
+            place = long[0]
+            tokens = len(sources[place].ids) + sources[place].truncated
+            given = f"a source of {tokens:,} tokens ({len(long):,} of {len(asked):,} rows are too long)"
+            where = f"row {place + 1} ({asked[place][0][:40]!r})"
+            do = "raise plan.context, or task.cut=true"
+            raise DataError(problem(where, given, f"at most {context:,}", do=do))
+        learned = all(target is not None for _, target in asked)
+        found = []
+        for number, (read, (_, target)) in enumerate(zip(sources, asked)):
+            ids, targets, lost = self.shifted(target or "" if learned else None, tokenizer, context)
+            if not target and targets is not None:
+                targets = [IGNORE] * len(ids)
+            note = notes[number] if notes else None
+            found.append(
+                Row(
+                    example=number,
+                    ids=ids,
+                    targets=targets,
+                    source=read.ids,
+                    note=note,
+                    truncated=read.truncated + lost,
+                )
+            )
+        return found
 
 
 def _end(tokenizer: Tokenizer) -> int:

@@ -22,7 +22,8 @@ from hanlin.nn.attention import Attention
 from hanlin.report import rows
 from hanlin.runtime import Runtime
 
-SIDE, MOST, LONGEST_S = 2048, 8, 0.3  # of the product that is measured, how often, for how long at most
+SIDE, LONGEST_S = 2048, 0.3  # of the product that is measured; for how long
+FEWEST, MOST = 6, 20  # times; the first warms up, and the best counts, so that other programs disturb little
 CORE_W, GPU_W = 15.0, 400.0  # watts at work that are assumed: a server's core with its memory, a data centre's GPU
 
 
@@ -57,12 +58,13 @@ def cost(folder: Path, runtime: Runtime, *, flops: float, peak: float | None, wa
     if not found:
         return None
     speed = statistics.median(row["tokens_per_second"] for row in found)
+    share = flops * speed / peak if peak else None
     usual = GPU_W if runtime.device.type == "cuda" else CORE_W * runtime.threads
     return Cost(
         seconds=sum(row["seconds"] for row in found),
         tokens=sum(row["seconds"] * row["tokens_per_second"] for row in found),
         tokens_per_second=speed,
-        share=flops * speed / peak if peak else None,
+        share=share if share is not None and share <= 1 else None,  # above 1 the peak was measured on a busy machine
         watts=watts or usual,
         assumed=watts is None,
     )
@@ -89,7 +91,7 @@ def peak(runtime: Runtime) -> float:
     """Return the FLOPs a second of a bf16 product of two 2048 x 2048 matrices here, the best of a few; ~0.3 seconds."""
     one, two = torch.ones(2, SIDE, SIDE, dtype=torch.bfloat16, device=runtime.device)
     times: list[float] = []
-    while len(times) < 2 or (len(times) < MOST and sum(times) < LONGEST_S):
+    while len(times) < FEWEST or (len(times) < MOST and sum(times) < LONGEST_S):
         began = time.perf_counter()
         float((one @ two)[0, 0])  # reading a number waits for a device that works on its own
         times.append(time.perf_counter() - began)

@@ -1,0 +1,60 @@
+"""What an opened model can do besides continuing text, and the queues for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hanlin.bundle import Bundle
+from hanlin.generate.embed import vectors
+from hanlin.models.contract import Decodes, Encodes
+from hanlin.models.sentences import Pooling
+from hanlin.serve.tasks.bulk import Bulk
+from hanlin.tasks.predict import Predictor, opened
+
+TASKLESS = ("", "generate", "encode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What a model is served for."""
+
+    task: str  # "generate", a task's name, or "" where vectors are all it gives
+    writes: bool  # continues text
+    predictor: Predictor[Any, Any] | None
+    pooling: Pooling | None  # how its vectors are made, None where it makes none
+
+    @property
+    def useless(self) -> bool:
+        """Return whether no route could do anything with it."""
+        return not self.writes and self.predictor is None and self.pooling is None
+
+
+def abilities(found: Bundle) -> Abilities:
+    """Return what a model can do; HanlinError for a task that this version cannot open."""
+    task = str(found.card.get("task") or "")
+    predictor = None if task in TASKLESS else opened(found)
+    reads = not isinstance(found.model, Encodes)  # text as it comes, without a source
+    writes = isinstance(found.model, Decodes) and reads and predictor is None
+    return Abilities(
+        task=task if predictor is not None else "generate" if writes else "",
+        writes=writes,
+        predictor=predictor,
+        pooling=(found.pooling or Pooling()) if reads else None,
+    )
+
+
+def bulks(found: Bundle, able: Abilities, queue: int) -> Mapping[str, Bulk]:
+    """Return a queue for each thing that is answered whole: `predict`, `embed`."""
+    made = {}
+    if able.predictor is not None:
+        made["predict"] = Bulk(able.predictor.run, lambda row: row.length, queue=queue)
+    if able.pooling is not None:
+        pooling = able.pooling
+
+        def embed(sequences: Sequence[Sequence[int]]) -> Sequence[Any]:
+            return list(vectors(found.model, sequences, pooling))
+
+        made["embed"] = Bulk(embed, len, queue=queue)
+    return made
