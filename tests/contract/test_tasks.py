@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 import toys
+import written
 
 from hanlin.config import dump
 from hanlin.errors import DataError, HanlinError
 from hanlin.models import bert
 from hanlin.models.contract import ModelConfig
-from hanlin.tasks import answer, classify, contract, rows, tag
+from hanlin.tasks import answer, classify, contract, rows, similar, tag
 from hanlin.tasks.batches import Bucketed
 from hanlin.tasks.contract import Task
 from hanlin.tasks.predict import Predictor
@@ -57,6 +58,10 @@ ASKED = [
     {"question": "who", "context": "Bo.", "answers": {"text": ["Bo"], "answer_start": [0]}, "article": "b"},
     {"question": "why", "context": "Bo is here, Bo is there.", "answers": [], "article": "b"},
 ]
+LIKE = [
+    {"text": text, "pair": [text + "!", "zz 坏"][at % 2], "score": 5 * (1 - at % 2)} for at, text in enumerate(TEXTS)
+]
+THREES = [{"text": text, "pair": text + "!", "negative": text[::-1] + "x"} for text in TEXTS]
 READER = bert.Config(vocab=259, dim=16, layers=1, heads=2, hidden=16, context=48, dropout=0.0, attention_dropout=0.0)
 TABLE = {
     "classify": Entry(classify.Config(), ENCODER, SINGLE, {"text": " ", "label": "up"}),
@@ -71,6 +76,11 @@ TABLE = {
     "tag-plain": Entry(tag.Config(), READER, SPOKEN, {"text": ["a", ""], "tags": ["WORD", "WORD"]}),
     "answer": Entry(answer.Config(), READER, ASKED, {**ASKED[0], "answers": [{"text": "London", "answer_start": 17}]}),
     "answer-cmrc": Entry(answer.Config(rule="cmrc"), READER, ASKED, {**ASKED[0], "answers": "Rome"}),
+    "similar": Entry(similar.Config(), ENCODER, LIKE, {"text": "a", "pair": "b", "score": "much"}),
+    "similar-cosine": Entry(similar.Config(learn="cosine", scaled=True), ENCODER, LIKE, {"text": "", "pair": "b"}),
+    "similar-contrastive": Entry(similar.Config(learn="contrastive"), ENCODER, LIKE, {"text": "a", "pair": 7}),
+    "similar-triplet": Entry(similar.Config(learn="triplet"), ENCODER, THREES, {"text": "a", "pair": " "}),
+    **{name: Entry(*row) for name, row in written.ROWS.items()},
 }
 CONTEXT = 32
 

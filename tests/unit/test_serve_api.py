@@ -302,7 +302,8 @@ def test_models_are_listed_and_found():
     found = client().get("/v1/models").json()
     assert [each["id"] for each in found["data"]] == ["toy", "org/bare"]
     assert client().get("/v1/models/org/bare").json() == found["data"][1]
-    assert found["data"][0] == {"id": "toy", "object": "model", "created": 7, "owned_by": "hanlin", "max_model_len": 64}
+    known = {"id": "toy", "object": "model", "created": 7, "owned_by": "hanlin", "max_model_len": 64}
+    assert found["data"][0] == {**known, "task": "generate"}
     response = client().get("/v1/models/toys")
     assert "did you mean 'toy'" in error(response, 404)["message"]
     found = error(post("/v1/completions", {**COMPLETION, "model": "../toy"}), 404)

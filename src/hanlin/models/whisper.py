@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from hanlin.batch import Layout, Source, Tokens
 from hanlin.errors import AbilityError, problem
+from hanlin.models import begins
 from hanlin.models.contract import Decodes, Encodes, Json, Memory, Model, ModelConfig, Rename, fields_from_hf, unused
 from hanlin.nn.attention import Attention, scope, spelled_out
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
@@ -39,8 +40,8 @@ def preprocessor(config: Config) -> Json:
     kind = {"feature_extractor_type": "WhisperFeatureExtractor", "processor_class": "WhisperProcessor"}
     sound = {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 400, "padding_side": "right", "padding_value": 0.0}
     sizes = {"feature_size": config.features, "nb_max_frames": frames, "n_samples": 160 * frames}
-    seconds = {"chunk_length": max(1, frames // FRAMES_A_SECOND)}  # a whole number there
-    return {**kind, **sound, **sizes, **seconds, "return_attention_mask": config.any_length}
+    seconds = max(1, frames // FRAMES_A_SECOND)  # a whole number there
+    return {**kind, **sound, **sizes, "chunk_length": seconds, "return_attention_mask": config.any_length}
 
 
 class Config(ModelConfig):
@@ -136,14 +137,11 @@ class Config(ModelConfig):
     def from_hf(cls, json: Json) -> Self:
         """Build from a config.json of model_type whisper."""
         values, extra = fields_from_hf(cls, json)
-        return cls.checked({**values, **_opening(json), "extra": extra})
+        return cls.checked({**values, **begins.spoken(json), "extra": extra})
 
     def to_hf(self) -> Json:
         """Return the config.json that WhisperForConditionalGeneration reads."""
-        start = {} if self.start is None else {"decoder_start_token_id": self.start}
-        forced = [] if self.first is None else [[n, each] for n, each in enumerate((self.first, *self.then), 1)]
-        begins = {**start, **({"forced_decoder_ids": forced} if forced else {})}
-        return {"is_encoder_decoder": True, **self.plain_hf(), **begins}
+        return {"is_encoder_decoder": True, **self.plain_hf(), **begins.unspoken(self)}
 
     def make(self) -> Whisper:
         """Return the module, not initialised."""
@@ -308,23 +306,6 @@ class Whisper(Model[Config], Decodes, Encodes):
         config = self.config
         sizes = {"layers": config.layers, "kv_heads": config.heads, "head_dim": config.dim // config.heads}
         return KeyValueCache(**sizes, rows=rows, length=length, dtype=self.dtype, device=self.device)
-
-
-def _opening(json: Json) -> Json:
-    """Return the tokens that must follow the first one: language, task, no times.
-
-    A checkpoint that leaves the language open gets English, one that names none is told none.
-    """
-    forced = {place: token for place, token in json.get("forced_decoder_ids") or () if token is not None}
-    named = (
-        (1, (json.get("lang_to_id") or {}).get("<|en|>")),
-        (2, (json.get("task_to_id") or {}).get("transcribe")),
-        (3 if json.get("lang_to_id") else 1, json.get("no_timestamps_token_id")),
-    )
-    forced = {**{place: token for place, token in named if token is not None}, **forced}
-    tokens = [forced[place] for place in sorted(forced)]
-    start = json.get("decoder_start_token_id")
-    return {"start": start, **({"first": tokens[0], "then": tuple(tokens[1:])} if tokens else {})}
 
 
 def sinusoids(length: int, dim: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hanlin.batch import Batch
 from hanlin.models.contract import Model
+from hanlin.nn.heads import pool
 from hanlin.objectives.contract import Loss, Objective, Part
 
 
@@ -34,6 +35,7 @@ class Config(Objective):
     """The loss of a `sequence` head."""
 
     kind: Literal["single", "multi", "rating"] = "single"
+    reads: Literal["first", "mean"] = "first"  # what of a row's states goes into the head
     smoothing: float = Field(0.0, ge=0, lt=1)  # of single labels (Szegedy et al., arXiv 1512.00567)
 
     def counts(self, batch: Batch[Answers]) -> tuple[int, ...]:
@@ -43,7 +45,7 @@ class Config(Objective):
     def __call__(self, model: Model[Any], batch: Batch[Answers]) -> Loss:
         """Return one part, summed over rows; the loss is taken in fp32."""
         assert batch.labels is not None
-        scores = scored(model, batch).float()
+        scores = scored(model, batch, self.reads).float()
         return (Part(name=self.kind, total=self.total(scores, batch.labels.values), count=batch.rows),)
 
     def total(self, scores: Tensor, values: Tensor) -> Tensor:
@@ -56,10 +58,12 @@ class Config(Objective):
         return F.mse_loss(scores[:, 0], values.float(), reduction="sum")
 
 
-def scored(model: Model[Any], batch: Batch[Answers]) -> Tensor:
+def scored(model: Model[Any], batch: Batch[Answers], reads: Literal["first", "mean"] = "first") -> Tensor:
     """Return the scores (B, C) of a `sequence` head, from features where the batch brings them."""
     if batch.labels is not None and batch.labels.features is not None:
         known = batch.labels.features.to(next(model.heads["sequence"].parameters()).dtype)
         return model.heads["sequence"](known[:, None], None)
     hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
+    if reads == "mean":
+        return model.heads["sequence"](pool(hidden, batch.layout, "mean").to(hidden.dtype)[:, None], None)
     return model.heads["sequence"](hidden, batch.layout)

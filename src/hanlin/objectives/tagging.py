@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from hanlin.batch import IGNORE, Batch
 from hanlin.models.contract import Model
+from hanlin.nn.heads import first as first
 from hanlin.objectives.contract import Loss, Objective, Part
 
 
@@ -26,8 +27,9 @@ class Intents:
 
 
 class Config(Objective):
-    """The loss of a `token` head, and with `intents` of a `sequence` head on the same states."""
+    """The loss of a `token` head whose first outputs are tags, and the others, of the first token, intents."""
 
+    tags: int = Field(gt=0)  # outputs that are tags
     intents: bool = False
     weight: float = Field(1.0, gt=0)  # of the intents' part
 
@@ -46,11 +48,12 @@ class Config(Objective):
         counts = self.counts(batch)
         hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
         scores = model.heads["token"](hidden, batch.layout).float()
-        tags = F.cross_entropy(scores.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum")
+        own = scores[..., : self.tags].flatten(0, 1)
+        tags = F.cross_entropy(own, batch.targets.flatten(), ignore_index=IGNORE, reduction="sum")
         found = (Part(name="tags", total=tags, count=counts[0]),)
         if not self.intents:
             return found
         assert batch.labels is not None
-        meant = model.heads["sequence"](hidden, batch.layout).float()
+        meant = first(scores, batch.layout)[:, self.tags :]
         total = F.cross_entropy(meant, batch.labels.values, ignore_index=IGNORE, reduction="sum")
         return (*found, Part(name="intents", total=total, count=counts[1], weight=self.weight))

@@ -40,7 +40,6 @@ class Desk:
     limits: Limits
     telemetry: Telemetry
     compiling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # a grammar at a time
-    hearing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # a recording at a time
 
 
 class Work:
@@ -88,17 +87,17 @@ def desk(request: Request) -> Desk:
     return found
 
 
-async def asked(kind: type[R], request: Request) -> tuple[R, Served]:
+async def read(kind: type[R], request: Request) -> tuple[R, Served]:
     """Return a request's body, read and checked, and the model it names."""
     here = desk(request)
     if not here.worker.ready:
         raise unready()
     data = await guard.body(request, here.limits)
-    found = await asyncio.to_thread(protocol.request, kind, data)
-    return found, served(request, found.model)
+    asked = await asyncio.to_thread(protocol.request, kind, data)
+    return asked, model_of(request, asked.model)
 
 
-def served(request: Request, name: str) -> Served:
+def model_of(request: Request, name: str) -> Served:
     """Return the model of a name; Refused (404) when there is none."""
     known = desk(request).worker.models
     request.scope["hanlin.model"] = name

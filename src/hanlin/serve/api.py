@@ -5,6 +5,7 @@ GET   /metrics  /openapi.json                 with a key, as everything below
 GET   /v1/models  /v1/models/{name}
 POST  /v1/completions  /v1/chat/completions   one JSON, or events
 POST  /v1/tokenize  /v1/detokenize
+POST  /v1/tasks/{task}  /v1/embeddings  /v1/audio/transcriptions       serve/tasks/routes.py
 
 body ─ guard.body ─ protocol.request ─ ids ─ answer.answer ─> JSON or events
                                       (threads: a long prompt stops nobody)
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -23,20 +24,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hanlin.config import Config
-from hanlin.errors import ConfigError, HanlinError, nearest, problem
+from hanlin.errors import ConfigError, HanlinError, problem
 from hanlin.serve import guard, protocol, stream
-from hanlin.serve.answer import Desk, answer
+from hanlin.serve.answer import Desk, answer, model_of, read
 from hanlin.serve.limits import Limits
 from hanlin.serve.protocol import Chat, Completion, Detokenize, Tokenize
-from hanlin.serve.refusal import Refused, refusal, unready
+from hanlin.serve.refusal import Refused, refusal
+from hanlin.serve.tasks import routes as tasks
 from hanlin.serve.telemetry import TYPE, Telemetry
 from hanlin.serve.worker import Served, Worker
 from hanlin.text.chat import Message
 
 ERRORS = (400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503, 504)
-
-R = TypeVar("R", Completion, Chat, Tokenize, Detokenize)
 
 
 class Api(FastAPI):
@@ -50,6 +49,7 @@ class Api(FastAPI):
         self.telemetry = Telemetry(worker.models, worker.load)
         self.desk = Desk(worker=worker, limits=limits, telemetry=self.telemetry)
         self.include_router(routes)
+        self.include_router(tasks.routes(worker.models.values(), limits))
         self.add_exception_handler(HanlinError, _refused)
         self.add_exception_handler(HTTPException, _refused)
 
@@ -63,8 +63,8 @@ class Api(FastAPI):
             parts = found.setdefault("components", {})
             schemas = parts.setdefault("schemas", {})
             for kind in (Completion, Chat, Tokenize, Detokenize):
-                schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-                schemas |= {**schema.pop("$defs", {}), kind.__name__: schema}
+                schemas |= tasks.schema(kind.__name__, kind)
+            schemas |= tasks.schemas(self.worker.models.values())
             parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             found["security"] = [{"key": []}]
             self.openapi_schema = found
@@ -109,7 +109,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     return refusal(error, ready=_api(request).worker.ready).response()
 
 
-def _takes(kind: type[Config], events: bool = False) -> dict[str, Any]:
+def _takes(kind: type[protocol.Request], events: bool = False) -> dict[str, Any]:
     """Return how a POST route is described."""
     body = {
         "required": True,
@@ -149,13 +149,14 @@ async def models(request: Request) -> Response:
 @routes.get("/v1/models/{name:path}", response_class=Response)
 async def model(request: Request, name: str) -> Response:
     """Describe one model."""
-    return _json(_card(_served(request, name)))
+    return _json(_card(model_of(request, name)))
 
 
 @routes.post("/v1/completions", response_class=Response, openapi_extra=_takes(Completion, events=True))
 async def completions(request: Request) -> Response:
     """Continue prompts."""
-    asked, served = await _asked(Completion, request)
+    asked, served = await read(Completion, request)
+    _writes(served)
     protocol.within(asked, _api(request).limits)
     prompts = await asyncio.to_thread(lambda: [_ids(each, served) for each in asked.prompt])
     return await answer(_api(request).desk, request, stream.Completions(asked, served, prompts))
@@ -164,7 +165,8 @@ async def completions(request: Request) -> Response:
 @routes.post("/v1/chat/completions", response_class=Response, openapi_extra=_takes(Chat, events=True))
 async def chat(request: Request) -> Response:
     """Answer the last message of a chat."""
-    asked, served = await _asked(Chat, request)
+    asked, served = await read(Chat, request)
+    _writes(served)
     protocol.within(asked, _api(request).limits)
     if served.chat is None:
         given = problem("model", f"'{served.name}' has no chat template", do="use /v1/completions")
@@ -177,7 +179,7 @@ async def chat(request: Request) -> Response:
 @routes.post("/v1/tokenize", response_class=Response, openapi_extra=_takes(Tokenize))
 async def tokenize(request: Request) -> Response:
     """Return the token ids of a text."""
-    asked, served = await _asked(Tokenize, request)
+    asked, served = await read(Tokenize, request)
     added = asked.add_special_tokens is not False
     encode = served.tokenizer.prompt if added else lambda text: served.tokenizer.encode(text, added=False).ids
     ids = await asyncio.to_thread(encode, asked.prompt)
@@ -187,7 +189,7 @@ async def tokenize(request: Request) -> Response:
 @routes.post("/v1/detokenize", response_class=Response, openapi_extra=_takes(Detokenize))
 async def detokenize(request: Request) -> Response:
     """Return the text of token ids."""
-    asked, served = await _asked(Detokenize, request)
+    asked, served = await read(Detokenize, request)
     _known(asked.tokens, served, "tokens")
     return _json({"prompt": await asyncio.to_thread(served.tokenizer.decode, asked.tokens, special=True)})
 
@@ -197,30 +199,18 @@ def _json(data: dict[str, Any]) -> Response:
 
 
 def _card(served: Served) -> dict[str, Any]:
-    """Return a model as OpenAI lists it, with its context as vLLM calls it."""
+    """Return a model as OpenAI lists it, with its context as vLLM calls it, and what it is made for."""
     known = {"id": served.name, "object": "model", "created": served.created, "owned_by": "hanlin"}
-    return {**known, "max_model_len": served.context}
+    return {**known, "max_model_len": served.context, "task": served.task}
 
 
-async def _asked(kind: type[R], request: Request) -> tuple[R, Served]:
-    """Return a request's body, read and checked, and the model it names."""
-    here = _api(request)
-    if not here.worker.ready:
-        raise unready()
-    data = await guard.body(request, here.limits)
-    asked = await asyncio.to_thread(protocol.request, kind, data)
-    return asked, _served(request, asked.model)
-
-
-def _served(request: Request, name: str) -> Served:
-    """Return the model of a name; Refused (404) when there is none."""
-    known = _api(request).worker.models
-    request.scope["hanlin.model"] = name
-    if name not in known:
-        near = nearest(name[:256], known)
-        line = problem("model", f"{name[:256]!r} is not served here", f"known: {', '.join(known)}", near)
-        raise Refused(404, line, param="model", code="model_not_found")
-    return known[name]
+def _writes(served: Served) -> None:
+    """Raise Refused (400) for a model that does not continue text."""
+    if not served.writes:
+        routes = " or ".join([*([f"/v1/tasks/{served.task}"] if served.task else []), "/v1/embeddings"])
+        raise Refused(
+            400, problem("model", f"'{served.name}' does not continue text", do=f"use {routes}"), param="model"
+        )
 
 
 def _ids(given: str | tuple[int, ...], served: Served) -> Sequence[int]:

@@ -42,6 +42,12 @@ class Engine:
         self.length = length
         self.reset()
 
+    @staticmethod
+    def needs(model: Model[Any], slots: int, length: int) -> int:
+        """Return the bytes of a cache for `slots` rows of `length` tokens."""
+        one = require(model, Decodes).new_cache(1, 1)  # type: ignore[type-abstract]  # mypy: a class as an ability
+        return slots * length * sum(each.nbytes for each in (*getattr(one, "keys", ()), *getattr(one, "values", ())))
+
     def reset(self) -> None:
         """Forget every row."""
         self._decoder = require(self.model, Decodes)  # type: ignore[type-abstract]  # mypy: a class as an ability

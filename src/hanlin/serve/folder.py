@@ -13,17 +13,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from hanlin import bundle, hub
 from hanlin.config import Config as Frozen
 from hanlin.errors import BundleError, ConfigError, problem
 from hanlin.generate.constrain import Vocabulary
 from hanlin.machine import free_bytes
-from hanlin.models.contract import Decodes, Model, require
 from hanlin.runtime import Runtime
 from hanlin.serve.engine import Engine
 from hanlin.serve.scheduler import Scheduler
+from hanlin.serve.tasks.made import abilities, bulks
 from hanlin.serve.worker import Line, Served
 from hanlin.text.chat import Chat
 
@@ -78,11 +77,15 @@ def _below(folder: Path, inside: Path, levels: int) -> Iterator[Path]:
 def _line(name: str, folder: Path, sizes: Sizes, place: Runtime) -> Line:
     """Open one model."""
     opened = bundle.read(folder, dtype=place.dtype, device=str(place.device))
+    able = abilities(opened)
     most = opened.model.config.context
-    context = sizes.context or min(CONTEXT, most)
+    context = (able.writes and sizes.context) or min(CONTEXT, most)
     if context > most:
         raise ConfigError(problem("context", f"{context}", f"{name} reads {most} tokens at most"))
-    _forecast(name, opened.model, sizes.slots, context)
+    engine = None
+    if able.writes or able.useless:  # the engine says why
+        _forecast(name, opened, sizes.slots, context)
+        engine = Engine(opened.model, opened.tokenizer, opened.stop_ids, slots=sizes.slots, length=context)
     served = Served(
         name=name,
         created=int(time.time()),
@@ -92,11 +95,14 @@ def _line(name: str, folder: Path, sizes: Sizes, place: Runtime) -> Line:
         vocab=opened.model.config.vocab,
         words=Vocabulary(opened.tokenizer, opened.stop_ids),
         fingerprint=_fingerprint(opened),
+        able=able,
+        dim=opened.model.config.dim,
     )
     return Line(
         served=served,
-        engine=Engine(opened.model, opened.tokenizer, opened.stop_ids, slots=sizes.slots, length=context),
+        engine=engine,
         scheduler=Scheduler(slots=sizes.slots, chunk=sizes.chunk, queue=sizes.queue),
+        bulks=bulks(opened, able, sizes.queue),
     )
 
 
@@ -107,12 +113,10 @@ def _fingerprint(opened: bundle.Bundle) -> str | None:
     return f"fp_{weights[0][:12]}" if weights else None
 
 
-def _forecast(name: str, model: Model[Any], slots: int, context: int) -> None:
+def _forecast(name: str, opened: bundle.Bundle, slots: int, context: int) -> None:
     """Raise ConfigError where the cache would take more memory than there is."""
     free = free_bytes()
-    decoder = require(model, Decodes)  # type: ignore[type-abstract]  # mypy: a class as an ability
-    one = decoder.new_cache(1, 1)
-    needed = slots * context * sum(each.nbytes for each in (*getattr(one, "keys", ()), *getattr(one, "values", ())))
-    if free is not None and model.device.type == "cpu" and needed > free:
+    needed = Engine.needs(opened.model, slots, context)
+    if free is not None and opened.model.device.type == "cpu" and needed > free:
         given = f"{slots} slots of {context} tokens need {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
         raise ConfigError(problem(name, given, do="lower --slots or --context"))

@@ -27,7 +27,7 @@ from hanlin.generate.sampling import Sampling
 from hanlin.serve.engine import Engine
 from hanlin.serve.scheduler import Full as Full
 from hanlin.serve.scheduler import Job, Key, Plan, Scheduler
-from hanlin.serve.tasks.bulk import Bulk, Order, Taken
+from hanlin.serve.tasks.bulk import Bulk, Order, Settled, Taken, computed, settle
 
 if TYPE_CHECKING:
     from hanlin.generate.constrain import Guide, Vocabulary
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hanlin.serve")
 
+STOPPING = problem("server", "the server is stopping")
+BROKEN = problem("server", "the engine failed; the server's log says why")
 LONGEST_WAIT_S = 60  # what a full queue asks a client to wait at most
 
 
@@ -87,6 +89,16 @@ class Served:
     fingerprint: str | None = None  # changes when the weights do
     able: Abilities | None = None  # None: it continues text, and that is all
     dim: int = 0  # of its vectors
+
+    @property
+    def writes(self) -> bool:
+        """Return whether it continues text."""
+        return self.able is None or self.able.writes
+
+    @property
+    def task(self) -> str:
+        """Return what it is made for: "generate", a task's name, or "" where vectors are all it gives."""
+        return "generate" if self.able is None else self.able.task
 
 
 class Ticket:
@@ -179,16 +191,17 @@ class Worker:
             self._lock.notify_all()
         self._thread.join()
         for line in self._lines.values():
-            self._fail(line, "the server is stopping")
+            self._fail(line, STOPPING)
             orders = [order for bulk in line.bulks.values() for order in bulk.orders]
-            _settle([(order, Failed(problem("server", "the server is stopping"))) for order in orders])
+            settle([(order, Failed(STOPPING)) for order in orders])
 
     def load(self) -> Load:
         """Return how busy all models are together."""
         with self._lock:
-            queues = [each for line in self._lines.values() for each in (line.scheduler, *line.bulks.values())]
-            running = sum(line.scheduler.running for line in self._lines.values()) + len(self._computing)
-            return Load(running, sum(each.waiting for each in queues))
+            lines = self._lines.values()
+            whole = sum(bulk.waiting for line in lines for bulk in line.bulks.values())
+            running = sum(line.scheduler.running for line in lines) + len(self._computing)
+            return Load(running, sum(line.scheduler.waiting for line in lines) + whole)
 
     def submit(self, asked: Asked) -> Ticket:
         """Queue a request; Full when there is no room, ConfigError when it can never run. On the event loop."""
@@ -260,7 +273,7 @@ class Worker:
                     self._step(line)
                 except Exception:  # whatever breaks, the server lives on
                     log.exception("a step of %s failed", line.served.name)
-                    self._fail(line, "the engine failed; the server's log says why")
+                    self._fail(line, BROKEN)
                 for bulk in line.bulks.values():
                     self._answer(bulk)
 
@@ -271,14 +284,14 @@ class Worker:
         if not taken:
             return
         began = time.perf_counter()
-        results = _computed(bulk, taken)
+        results = computed(bulk, taken)
         with self._lock:
-            out: list[tuple[Order, list[Any] | HanlinError]] = []
+            out: Settled = []
             for (order, at), result in zip(taken, results, strict=True):
                 order.left -= 1
-                if isinstance(result, HanlinError):
+                if isinstance(result, Exception):
                     bulk.withdraw(order)
-                    out.append((order, result))
+                    out.append((order, result if isinstance(result, HanlinError) else Failed(BROKEN)))
                 else:
                     order.outputs[at] = result
                     if not order.left:
@@ -286,7 +299,7 @@ class Worker:
             self._computing = []
             self._count(len(out), time.perf_counter() - began)
             self._lock.notify_all()
-        _settle(out)
+        settle(out)
 
     def _step(self, line: Line) -> None:
         """Compute one step of one model and hand out what it brought."""
@@ -339,7 +352,7 @@ class Worker:
             self._lock.notify_all()
         if line.engine is not None:
             line.engine.reset()
-        _deliver([(ticket, Failed(problem("server", why))) for ticket in tickets])
+        _deliver([(ticket, Failed(why)) for ticket in tickets])
 
 
 def _busy(line: Line) -> bool:
@@ -348,27 +361,6 @@ def _busy(line: Line) -> bool:
 
 def _open(line: Line) -> bool:
     return bool(line.tickets) or any(bulk.waiting for bulk in line.bulks.values())
-
-
-def _computed(bulk: Bulk, taken: Taken) -> Sequence[Any]:
-    """Return an output for each unit, or a HanlinError; what breaks a batch breaks no one's order but its own."""
-    units = [order.units[at] for order, at in taken]
-    try:
-        return bulk.compute(units)
-    except Exception as error:
-        if len(units) > 1:
-            return [_computed(bulk, [each])[0] for each in taken]
-        if isinstance(error, HanlinError):
-            return [error]
-        log.exception("an answer failed")
-        return [Failed(problem("server", "the engine failed; the server's log says why"))]
-
-
-def _settle(out: list[tuple[Order, list[Any] | HanlinError]]) -> None:
-    """Hand orders what came of them, on their event loop; a loop that has ended wants nothing."""
-    for order, found in out:
-        if not order.loop.is_closed():
-            order.loop.call_soon_threadsafe(order.settle, found)
 
 
 def _deliver(out: list[tuple[Ticket, list[Piece]]] | list[tuple[Ticket, Failed]]) -> None:

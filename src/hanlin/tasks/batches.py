@@ -17,7 +17,7 @@ import numpy as np
 from hanlin.batch import Batch
 from hanlin.data.batches import BatchSource
 from hanlin.errors import DataError, problem
-from hanlin.tasks.contract import Row, Task
+from hanlin.tasks.contract import Augments, Row, Task
 
 POOL = 50  # batches sorted by length together: more saves padding, and makes batches less random
 
@@ -46,6 +46,8 @@ class Bucketed(BatchSource):
         """Return the batch of a step."""
         epoch, place = self._place(step)
         rows = [row for number in self._epoch(epoch)[place] for row in self.groups[number]]
+        if isinstance(self.task, Augments):
+            rows = self.task.augmented(rows, seed=self.seed, step=step)
         return self.task.collate(rows, self.pad)
 
     def _place(self, step: int) -> tuple[int, int]:

@@ -22,17 +22,15 @@ from pydantic import Field
 
 from hanlin.batch import Batch
 from hanlin.errors import DataError, nearest, problem
-from hanlin.metrics import correlation, mean_squared
 from hanlin.metrics.contract import Estimate, Numbers, Rows
-from hanlin.metrics.labels import accuracy, f1, multilabel
 from hanlin.models.contract import Model
 from hanlin.objectives import classification
 from hanlin.tasks import contract, rows
 from hanlin.tasks.contract import Baselined, Freezes, Raw, Row, Settles, Task
-from hanlin.tasks.lesson import baselines
+from hanlin.tasks.lesson import baselines, labels
+from hanlin.tasks.lesson.labels import Kind
 from hanlin.text.tokenizer import Tokenizer
 
-Kind = Literal["single", "multi", "rating"]
 SEPARATORS = ("|", ";", ",")  # of several labels in one cell of a table
 GRID = np.exp(np.linspace(np.log(0.2), np.log(5.0), 97))  # temperatures tried
 
@@ -59,6 +57,8 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
     labels: tuple[str, ...] = ()  # learned from the training rows where left out; their order is that of the scores
     smoothing: float = Field(0.0, ge=0, lt=1)
     temperature: float = Field(1.0, gt=0)  # of the probabilities; learned
+    # What of a row goes into the head; left out: its first token, as Hugging Face has it, or of a frozen model the mean.
+    pooling: Literal["first", "mean"] | None = None
     frozen: bool = False  # the model stands still and its head alone is trained, on features computed once: seconds
 
     example_type: ClassVar = Example
@@ -74,7 +74,7 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
     @property
     def main(self) -> str:  # type: ignore[override]  # it follows from the kind
         """Return the score that decides."""
-        return {"single": "accuracy", "multi": "f1", "rating": "spearman"}[self.kind]
+        return labels.MAIN[self.kind]
 
     def read(self, path: Path) -> Iterator[Raw]:
         """Yield the rows of a table."""
@@ -118,11 +118,11 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
         """Return the task with the labels of the rows, sorted; numbers by size."""
         if self.kind == "rating" or self.labels:
             return self
-        named = {name for each in examples for name in _names(each.label)}
+        named = {name for each in examples for name in labels.names(each.label)}
         if len(named) < 2:
             given = f"only the label {', '.join(map(repr, named))}" if named else "no labels"
             raise DataError(problem("data.train", given, "at least two different labels"))
-        return self.model_copy(update={"labels": tuple(sorted(named, key=_order))})
+        return self.model_copy(update={"labels": tuple(sorted(named, key=labels.order))})
 
     def heads(self) -> Mapping[str, int]:
         """Return one output a label, one for a rating."""
@@ -130,7 +130,7 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
 
     def objective(self) -> classification.Config:
         """Return the loss of the kind."""
-        return classification.Config(kind=self.kind, smoothing=self.smoothing)
+        return classification.Config(kind=self.kind, smoothing=self.smoothing, reads=self.reads)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> list[Row]:
         """Return one row an example; the longer text of a pair is cut first."""
@@ -148,13 +148,13 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
         if self.kind == "rating":
             assert isinstance(example.label, float)
             return example.label
-        unknown = [name for name in _names(example.label) if name not in self.labels]
+        unknown = [name for name in labels.names(example.label) if name not in self.labels]
         if unknown:
             allowed = f"the labels of the training rows: {', '.join(self.labels[:20])}"
             where = f"row {number + 1} ({example.text[:40]!r})"
             raise DataError(problem(where, f"label '{unknown[0]}'", allowed, nearest(unknown[0], self.labels)))
         if self.kind == "multi":
-            return [float(name in _names(example.label)) for name in self.labels]
+            return [float(name in labels.names(example.label)) for name in self.labels]
         assert isinstance(example.label, str)
         return self.labels.index(example.label)
 
@@ -168,7 +168,7 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
 
     def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[NDArray[np.float64]]:
         """Return the scores (C,) of each row."""
-        return list(classification.scored(model, batch).double().cpu().numpy())
+        return list(classification.scored(model, batch, self.reads).double().cpu().numpy())
 
     def decode(
         self, example: Example, rows: Sequence[Row], outputs: Sequence[NDArray[np.float64]], tokenizer: Tokenizer
@@ -190,6 +190,11 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
         """Return the head that alone is trained, where asked for."""
         return "sequence" if self.frozen else None
 
+    @property
+    def reads(self) -> Literal["first", "mean"]:
+        """Return what of a row's states the head reads."""
+        return self.pooling or ("mean" if self.frozen else "first")
+
     def baselines(self, train: Sequence[Example], asked: Sequence[Example]) -> dict[str, list[Prediction]]:
         """Return the commonest answer, and what a linear model over TF-IDF says."""
         known = [(self.texts(each), each.label) for each in train]
@@ -208,45 +213,22 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, Estimate]:
         """Return accuracy and macro F1; of several labels micro F1 and whole sets; of ratings correlation and error."""
-        given, wanted = [each.label for each in predictions], [each.label for each in examples]
-        if self.kind == "rating":
-            numbers = [[float(each) for each in side] for side in (given, wanted)]  # type: ignore[arg-type]
-            return {**correlation.score(*numbers), **mean_squared.score(*numbers)}
-        if self.kind == "multi":
-            return multilabel.score([_names(each) for each in given], [_names(each) for each in wanted])
-        texts = [[str(each) for each in side] for side in (given, wanted)]
-        return {**accuracy.score(*texts), "f1": f1.score(*texts)["f1"]}
+        return labels.score(self.kind, *_sides(examples, predictions))
 
     def statistics(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Rows:
         """Return each row's part in accuracy, micro F1 or rank correlation."""
-        given, wanted = [each.label for each in predictions], [each.label for each in examples]
-        if self.kind == "rating":
-            return correlation.rows(*([float(each) for each in side] for side in (given, wanted)))  # type: ignore[arg-type]
-        if self.kind == "multi":
-            return multilabel.rows([_names(each) for each in given], [_names(each) for each in wanted])
-        return accuracy.rows(*([str(each) for each in side] for side in (given, wanted)))
+        return labels.rows(self.kind, *_sides(examples, predictions))
 
     def marks(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> Numbers:
         """Return the probability given to the right label; the share of labels that agree; minus the error squared."""
-        if self.kind == "rating":
-            return np.array([-((float(a.label) - float(b.label)) ** 2) for a, b in zip(predictions, examples)])  # type: ignore[arg-type]
-        if self.kind == "multi":
-            pairs = [({*_names(a.label)}, {*_names(b.label)}) for a, b in zip(predictions, examples)]
-            return np.array([1 - len(a ^ b) / len(self.labels) for a, b in pairs])
-        return np.array([a.probabilities[str(b.label)] for a, b in zip(predictions, examples)])
+        if self.kind == "single":
+            return np.array([a.probabilities[str(b.label)] for a, b in zip(predictions, examples)])
+        return labels.marks(self.kind, *_sides(examples, predictions), len(self.labels))
 
 
-def _names(label: object) -> tuple[str, ...]:
-    """Return the labels of an answer."""
-    return label if isinstance(label, tuple) else () if label is None else (str(label),)
-
-
-def _order(name: str) -> tuple[int, float, str]:
-    """Return what labels are sorted by: numbers by size, before words."""
-    try:
-        return 0, float(name), name
-    except ValueError:
-        return 1, 0.0, name
+def _sides(examples: Sequence[Example], predictions: Sequence[Prediction]) -> tuple[list[Any], list[Any]]:
+    """Return what was answered, and what is right."""
+    return [each.label for each in predictions], [each.label for each in examples]
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

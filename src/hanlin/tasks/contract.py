@@ -7,7 +7,7 @@
 A task is one file of this folder (or an entry point of the group `hanlin.tasks`) with a `class Config(Task)`; its
 fields are what a person may choose and what is learned from the training rows (labels), and all of them are kept in
 the bundle. docs/add-a-task.md makes one. Abstract or final, as everywhere: a task fills in the abstract methods. What
-only some tasks can do is an ability of its own: `Settles`, `Opens`.
+only some tasks can do is an ability of its own: `Settles`, `Opens`, `Augments`, `Pools`.
 
 Letters: B rows of a batch, T tokens of the longest.
 """
@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, final
 
 import numpy as np
 import torch
@@ -192,6 +192,14 @@ class Settles(ABC):
         """Return the task with what the predictions on labelled rows, which no training saw, teach."""
 
 
+class Augments(ABC):
+    """Learns from rows that are changed anew at every step."""
+
+    @abstractmethod
+    def augmented(self, rows: Sequence[Row], *, seed: int, step: int) -> list[Row]:
+        """Return the rows of a training step, changed; a function of its arguments, and pure."""
+
+
 class Opens(ABC):
     """Writes answers to a source, which begin as the model's do."""
 
@@ -223,6 +231,11 @@ class Freezes(ABC):
     @abstractmethod
     def frozen_head(self) -> str | None:
         """Return the head that alone is trained; None where the whole model is."""
+
+    @property
+    @abstractmethod
+    def reads(self) -> Literal["first", "mean"]:
+        """Return what of a row's states the head reads: the first token's, or the mean of all."""
 
 
 def saved(task: Task[Any, Any]) -> Json:

@@ -15,10 +15,10 @@ from typing import Any
 
 from hanlin.data.batches import BatchSource
 from hanlin.models.contract import Model
-from hanlin.tasks import judge, rows
+from hanlin.tasks import rows
 from hanlin.tasks.batches import Bucketed
 from hanlin.tasks.contract import Opens, Settles, Task
-from hanlin.tasks.lesson import frozen, reader
+from hanlin.tasks.lesson import frozen, judge, reader
 from hanlin.text.tokenizer import Tokenizer
 from hanlin.train import model as models
 from hanlin.train import recipe as recipes
@@ -26,6 +26,7 @@ from hanlin.train.job import Examine, Judge, Lesson
 from hanlin.train.recipe import Recipe
 
 Say = Callable[[str], None]
+SPLIT = 0  # the held-out rows are the same whatever the run's seed: seeds can be compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,11 @@ class Material:
     valid: list[Any]  # empty where nothing is held out
     lesson: Lesson
     examine: Examine | None
+    beside: judge.Beside  # what baselines answer to the held-out rows
+
+    def told(self, folder: Path) -> list[str]:
+        """Return the finished bundle's scores, and those of baselines on the same rows, a line each."""
+        return judge.told(folder, self.task, self.valid, self.beside)
 
 
 def material(recipe: Recipe, folder: Path, say: Say) -> Material:
@@ -74,11 +80,13 @@ def material(recipe: Recipe, folder: Path, say: Say) -> Material:
     # What settles a temperature or a threshold in the end must not have said when to stop.
     where = recipe.data.valid or recipe.data.train
     held, seen = reader.encoded(task, valid, tokenizer, plan.context, where), valid
-    if plan.patience is not None and isinstance(task, Settles) and len(valid) > 1:
-        seen = valid[1::2]
+    if plan.patience is not None and isinstance(task, Settles):
+        seen = valid[judge.halves(task, valid)[1]]
         held = reader.encoded(task, seen, tokenizer, plan.context, where)
     examine = judge.examine(task, tokenizer, seen, held, plan.context, say, featured) if seen else None
-    return Material(task=task, tokenizer=tokenizer, train=train, valid=valid, lesson=lesson, examine=examine)
+    return Material(
+        task=task, tokenizer=tokenizer, train=train, valid=valid, lesson=lesson, examine=examine, beside=beside
+    )
 
 
 def _sides(recipe: Recipe, task: Task[Any, Any], say: Say) -> tuple[list[Any], list[Any]]:
@@ -91,6 +99,6 @@ def _sides(recipe: Recipe, task: Task[Any, Any], say: Say) -> tuple[list[Any], l
         valid, _ = rows.examples(task, Path(data.valid), data.columns, labelled=True)
         say(f"{data.valid}: {len(valid):,} rows held out")
         return train, valid
-    kept, valid = rows.divided(task, train, data.valid_fraction, recipe.plan.seed)
+    kept, valid = rows.divided(task, train, data.valid_fraction, SPLIT)
     say(f"{len(valid):,} of them are held out" if valid else "no row is held out: the run is not examined on its way")
     return kept, valid

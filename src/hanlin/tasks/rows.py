@@ -180,7 +180,8 @@ def examples(
             if limit is not None and len(found) + len(problems) >= limit:
                 break
             try:
-                taken = taken or guess(task, list(raw.values), chosen, str(path), labelled=labelled)
+                if not raw.error:  # what is no row has no columns
+                    taken = taken or guess(task, list(raw.values), chosen, str(path), labelled=labelled)
                 found.append(example(task, raw, taken, f"{path}:{raw.number}", labelled=labelled))
             except HanlinError as error:
                 if not taken and not raw.error:

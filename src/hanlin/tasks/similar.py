@@ -83,7 +83,7 @@ class Config(Task[Example, Prediction], Pools):
     @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]  # what labelled rows hold follows from `learn`
         """Return the fields of labelled rows alone."""
-        return {"triplet": ("negative", "score"), "contrastive": ()}.get(self.learn, ("score",))
+        return () if self.learn in ("triplet", "contrastive") else ("score",)
 
     @property
     def main(self) -> str:  # type: ignore[override]  # likewise

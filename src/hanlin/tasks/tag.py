@@ -65,7 +65,7 @@ class Prediction(contract.Prediction):
 
 
 class Config(Task[Example, Prediction]):
-    """Labels of words by a `token` head; of whole texts too, by a `sequence` head, where rows have an intent."""
+    """Labels of words by a `token` head; where rows have an intent, more outputs of it say that at the first token."""
 
     scheme: Literal["bio", "bioes", "plain"] | None = None  # of the tags; learned, and bio where the rows hold spans
     unit: Literal["word", "character"] | None = None  # what a word of a plain text is; learned
@@ -74,7 +74,7 @@ class Config(Task[Example, Prediction]):
     legal: bool = False  # choose the likeliest sequence of tags that the scheme allows; else repair, as conlleval reads
     unseen: Literal["refuse", "miss"] = "refuse"  # labels that no training row has: an error, or counted as not found
     overlap: float = Field(0.25, ge=0, le=0.5)  # of a window with the next
-    labels: tuple[str, ...] = ()  # learned where left out
+    labels: tuple[str, ...] = ()  # of the outputs: tags, then "intent:…"; learned where left out
     intents: tuple[str, ...] = ()  # learned where left out
 
     example_type: ClassVar = Example
@@ -127,16 +127,21 @@ class Config(Task[Example, Prediction]):
             where = f"row {bare + 1} ({examples[bare].text[:40]!r})"
             raise DataError(problem(where, "no intent, other rows have one", do="task.joint=false learns tags alone"))
         unit = self.unit or words.unit([(each.text, each.words) for each in examples])
-        labels = self.labels or schemes.complete(named, scheme)
+        labels = (*(self.labels or schemes.complete(named, scheme)), *(f"intent:{each}" for each in intents))
         return self.model_copy(update={"labels": labels, "scheme": scheme, "intents": intents, "unit": unit})
 
     def heads(self) -> Mapping[str, int]:
-        """Return one output a label, and one an intent."""
-        return {"token": len(self.labels), **({"sequence": len(self.intents)} if self.intents else {})}
+        """Return one output a tag, and one an intent."""
+        return {"token": len(self.labels)}
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Return the labels of words."""
+        return self.labels[: len(self.labels) - len(self.intents)]
 
     def objective(self) -> tagging.Config:
-        """Return the loss of one head or both."""
-        return tagging.Config(intents=bool(self.intents), weight=self.intent_weight)
+        """Return the loss of tags, and of intents where there are any."""
+        return tagging.Config(tags=len(self.tags), intents=bool(self.intents), weight=self.intent_weight)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> list[Row]:
         """Return the windows of every example; a word's label stands at its first token, in one window alone."""
@@ -158,9 +163,9 @@ class Config(Task[Example, Prediction]):
         tags: Sequence[str] = [] if example.tags is None else example.tags
         if example.spans is not None:
             within = words.within(example.spans, cut)
-            tags = schemes.written(within, len(cut), schemes.letters_of(self.labels, self.scheme or "bio"))
+            tags = schemes.written(within, len(cut), schemes.letters_of(self.tags, self.scheme or "bio"))
         where = f"row {number + 1} ({example.text[:40]!r})"
-        wanted = [self._place(tag, self.labels, "label", where) for tag in tags] or [IGNORE] * len(cut)
+        wanted = [self._place(tag, self.tags, "label", where) for tag in tags] or [IGNORE] * len(cut)
         meant = IGNORE
         if self.intents and example.intent is not None:
             meant = self._place(example.intent, self.intents, "intent", where)
@@ -183,10 +188,12 @@ class Config(Task[Example, Prediction]):
     def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[tuple[Numbers, Numbers | None]]:
         """Return the scores (T, C) of each row's tokens, and (I,) of its intents."""
         hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
-        each = model.heads["token"](hidden, batch.layout).double().cpu().numpy()
+        scores = model.heads["token"](hidden, batch.layout).double()
+        count = len(self.tags)
+        each = scores[..., :count].cpu().numpy()
         if not self.intents:
-            return [(scores, None) for scores in each]
-        return list(zip(each, model.heads["sequence"](hidden, batch.layout).double().cpu().numpy()))
+            return [(one, None) for one in each]
+        return list(zip(each, tagging.first(scores, batch.layout)[:, count:].cpu().numpy()))
 
     def decode(
         self,
@@ -197,20 +204,20 @@ class Config(Task[Example, Prediction]):
     ) -> Prediction:
         """Return the spans, tags and intent that the scores say; a word that the tokenizer drops is the first label."""
         cut = self._words(example)
-        scores = np.zeros((len(cut), len(self.labels)))
+        scores = np.zeros((len(cut), len(self.tags)))
         for row, (each, _) in zip(rows, outputs):
             for word, place in row.note:
                 scores[word] = each[place]
         scheme = self.scheme or "bio"
         if self.legal:
-            chosen = schemes.likeliest(scores, schemes.follows(self.labels, scheme))
+            chosen = schemes.likeliest(scores, schemes.follows(self.tags, scheme))
         else:
             chosen = [int(each) for each in scores.argmax(1)]
-        tags = [self.labels[each] for each in chosen]
+        tags = [self.tags[each] for each in chosen]
         spans: list[Span] = []
         if scheme != "plain":
             found = schemes.spans(tags, scheme)
-            tags = schemes.written(found, len(cut), schemes.letters_of(self.labels, scheme))
+            tags = schemes.written(found, len(cut), schemes.letters_of(self.tags, scheme))
             sure = _likely(scores)[np.arange(len(cut)), chosen]
             for first, past, kind in sorted(found):
                 start, end = cut[first][0], cut[past - 1][1]

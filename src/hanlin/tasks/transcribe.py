@@ -17,16 +17,16 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from hanlin.batch import Batch
-from hanlin.data.audio import labelled
-from hanlin.data.audio.hearing import Heard, heard
 from hanlin.errors import DataError, problem
-from hanlin.generate.beam import Beam, search
 from hanlin.metrics import cer, wer
 from hanlin.metrics.contract import Estimate, Numbers, Rows
-from hanlin.models.contract import Encodes, Model, require
-from hanlin.objectives import seq2seq
-from hanlin.tasks import contract, rows
-from hanlin.tasks.contract import Raw, Row, Task
+from hanlin.models.contract import Model, ModelConfig
+from hanlin.objectives.contract import Objective
+from hanlin.tasks import contract
+from hanlin.tasks.contract import Augments, Raw, Row, Task
+from hanlin.tasks.listening import sets
+from hanlin.tasks.listening.clips import Augment, Ear, changed, fitting, listened
+from hanlin.tasks.writing.seq2seq import Answers, Written
 from hanlin.text.tokenizer import Tokenizer
 
 
@@ -52,21 +52,21 @@ class Prediction(contract.Prediction):
     segments: tuple[Segment, ...] = ()
 
 
-class Config(Task[Example, Prediction]):
+class Config(Task[Example, Prediction], Answers, Augments):
     """Speech recognition by an encoder of frames and a decoder."""
 
-    features: int = Field(80, gt=0)  # mel bands, those of the model
+    features: int = Field(80, gt=0)  # mel bands; these, the window and `filled` are the model's where it says so
     window_s: float = Field(30.0, gt=0, le=60)  # of sound read at once; longer sound is cut in its pauses
     filled: bool = False  # with silence up to the window, as 30-second checkpoints want it
-    gate: bool = True  # windows in which nobody speaks say nothing, and are not learned from
+    gate: bool = True  # windows in which nobody speaks say nothing
     longest_s: float = Field(43_200.0, gt=0)  # of one recording
     beams: int = Field(1, ge=1, le=16)
     limit: int = Field(224, gt=0)  # tokens of a window
-    smoothing: float = Field(0.0, ge=0, lt=1)
+    augment: Augment = Augment()  # how training changes what is heard
 
     example_type: ClassVar = Example
     prediction_type: ClassVar = Prediction
-    columns: ClassVar = {"audio": labelled.AUDIO[1:], "text": labelled.TEXT[1:]}
+    columns: ClassVar = {"audio": sets.AUDIO[1:], "text": sets.TEXT[1:]}
     needed: ClassVar = ("audio",)
     answers: ClassVar = ("text",)
     files: ClassVar = ("audio",)
@@ -74,17 +74,7 @@ class Config(Task[Example, Prediction]):
 
     def read(self, path: Path) -> Iterator[Raw]:
         """Yield the rows of a labelled set or of a table; a recording of an archive comes as its bytes."""
-        if path.is_dir() or path.name.lower().endswith(labelled.PACKED):
-            for number, (row, sound) in enumerate(labelled.listed(path), 1):
-                error = "" if sound is not None else "no such file in the set"
-                name = next((key for key in labelled.AUDIO if key in row), "audio")
-                text = {key: str(row[key]) for key in labelled.TEXT if key in row}
-                held = sound if isinstance(sound, bytes) else str(sound)
-                yield Raw(number=number, values={**row, **text, name: held}, error=error)
-            return
-        for raw in rows.read(path):
-            beside = {key: labelled.beside(path.parent, raw.values[key]) for key in labelled.AUDIO if key in raw.values}
-            yield Raw(number=raw.number, values={**raw.values, **beside}, error=raw.error)
+        return sets.read(path)
 
     def example(self, values: Mapping[str, Any]) -> Example:
         """Return an example."""
@@ -107,43 +97,63 @@ class Config(Task[Example, Prediction]):
         """Return no head: the model writes."""
         return {}
 
-    def objective(self) -> seq2seq.Config:
+    def objective(self) -> Objective:
         """Return the nats of the transcript."""
-        return seq2seq.Config(smoothing=self.smoothing)
+        return self.loss()
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> list[Row]:
         """Return a row for each window in which somebody speaks, with targets where the transcript is known.
 
         A recording with a transcript is one window, longer ones are refused: nobody knows which words are in which.
+        It is a row even where the gate hears nobody, to be learned from; its answer is "" all the same.
         """
         found = []
-        for number, each in enumerate(examples):
-            where = each.audio if isinstance(each.audio, str) else "sound"
-            sizes = {"window_s": self.window_s, "longest_s": self.longest_s}
-            for window in heard(each.audio, self.features, **sizes, filled=self.filled, gate=self.gate, where=where):
-                if window.number and each.text is not None:
-                    given = f"a transcript of more than {self.window_s:g} s of sound"
-                    raise DataError(problem(where, given, do="cut it, or raise task.window_s"))
-                found.append(_row(number, each, window, tokenizer, context))
+        for number, clip in listened([(each.audio, each.text) for each in examples], self.ear):
+            ids, targets, cut = self.shifted(examples[number].text, tokenizer, context)
+            row = Row(example=number, ids=ids, targets=targets, source=clip.frames, note=clip, truncated=cut)
+            found.append(row)
         return found
+
+    @property
+    def ear(self) -> Ear:
+        """Return how the model hears."""
+        return Ear(
+            features=self.features,
+            window_s=self.window_s,
+            longest_s=self.longest_s,
+            filled=self.filled,
+            gate=self.gate,
+            samples=bool(self.augment.speeds or self.augment.noise_db),
+        )
+
+    def augmented(self, rows: Sequence[Row], *, seed: int, step: int) -> list[Row]:
+        """Return the rows of a training step with their sound changed as `augment` says."""
+        return changed(rows, self.augment, self.ear, seed=seed, step=step)
+
+    def opened(self, config: ModelConfig) -> Self:
+        """Return the task as a Whisper hears and begins; a 30-second checkpoint gets all of its window.
+
+        AbilityError for a family that hears nothing.
+        """
+        return super().opened(config).model_copy(update=fitting(config, self.window_s))
 
     def labels_of(self, rows: Sequence[Row]) -> None:
         """Return nothing: the targets say it all."""
         return
 
-    def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[str]:
-        """Return the text of each window; what a row says of its transcript is not looked at."""
-        assert batch.source is not None
-        memory = require(model, Encodes).encode(batch.source)  # type: ignore[type-abstract]  # as in decode
-        start, eos = _start(tokenizer), tokenizer.special.eos
-        beam = Beam(beams=self.beams, limit=min(self.limit, model.config.context - 1))
-        stops = frozenset([start if eos is None else eos])
-        found = search(model, [[start]] * batch.rows, beam, stop_ids=stops, memory=memory)
-        return [tokenizer.decode([each for each in answer.ids if each not in stops]).strip() for answer in found]
+    def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[Written]:
+        """Return what is said in each window; what a row says of its transcript is not looked at."""
+        return self.write(model, batch, tokenizer)
 
-    def decode(self, example: Example, rows: Sequence[Row], outputs: Sequence[str], tokenizer: Tokenizer) -> Prediction:
+    def decode(
+        self, example: Example, rows: Sequence[Row], outputs: Sequence[Written], tokenizer: Tokenizer
+    ) -> Prediction:
         """Return the texts of the windows in order; "" where nobody spoke."""
-        said = [Segment(start=row.note[0], end=row.note[1], text=text) for row, text in zip(rows, outputs) if text]
+        said = [
+            Segment(start=row.note.start, end=row.note.end, text=each.text)
+            for row, each in zip(rows, outputs)
+            if each.text and row.note.speaks
+        ]
         return Prediction(text=" ".join(each.text for each in said), segments=tuple(said))
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, Estimate]:
@@ -159,25 +169,3 @@ class Config(Task[Example, Prediction]):
         """Return each row's part in the exact transcripts."""
         found = wer.rows([each.text for each in predictions], [each.text or "" for each in examples])
         return Rows(numbers=found.numbers, measures={"exact": found.measures["exact"]})
-
-
-def _row(number: int, example: Example, window: Heard, tokenizer: Tokenizer, context: int) -> Row:
-    """Return one window as frames and tokens."""
-    start, eos = _start(tokenizer), tokenizer.special.eos
-    ids, targets, cut = [start], None, 0
-    if example.text is not None:
-        said = list(tokenizer.encode(example.text, added=False).ids)
-        cut = max(0, len(said) + 1 - context)
-        said = said[: context - 1]
-        ids, targets = [start, *said], [*said, start if eos is None else eos]
-    note = (window.start, window.end)
-    return Row(example=number, ids=ids, targets=targets, source=window.frames, note=note, truncated=cut)
-
-
-def _start(tokenizer: Tokenizer) -> int:
-    """Return the token that a transcript begins with."""
-    special = tokenizer.special
-    found = next((each for each in (special.bos, special.eos, special.pad) if each is not None), None)
-    if found is None:
-        raise DataError(problem("tokenizer", "no BOS, EOS or PAD token", do="train it with one"))
-    return found

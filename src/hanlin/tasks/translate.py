@@ -4,7 +4,7 @@
                     └ only where there are several languages to write: one model, many to many (arXiv 1611.04558)
 
 Rows are parallel files (train.en beside train.de), or a table with `source` and `target` and, for several languages,
-`target_language`. BLEU is sacrebleu's; of Chinese with its tokenizer zh, which is settled by the training rows and kept.
+`target_language`. BLEU is sacrebleu's; of Chinese with its tokenizer zh, which the training rows settle.
 """
 
 from __future__ import annotations

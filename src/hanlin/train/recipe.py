@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -37,7 +37,8 @@ class Data(Config):
     hub: str | None = None  # the public data set to fetch where `train` is not there: owner/name[@revision]
     hub_files: tuple[str, ...] = ()  # of it; names or patterns
     valid: str | None = None  # a corpus of its own; without it a part of `train` is held out
-    valid_fraction: float = Field(0.05, ge=0, lt=1)  # of the documents
+    valid_fraction: float = Field(0.05, ge=0, lt=1)  # of the documents, or of each
+    hold: Literal["documents", "end"] = "documents"  # what is held out: whole documents, or the end of each
     field: str = "text"  # the key of the text in jsonl rows
     columns: dict[str, str] = {}  # of a task's rows: field -> column, where the usual names do not say
     limit_rows: int | None = Field(None, gt=0)  # of a task: learn from no more

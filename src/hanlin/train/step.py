@@ -57,10 +57,11 @@ class Learner:
         self.refresh()
 
     def refresh(self) -> None:
-        """Bring the twin to the model's present weights."""
+        """Bring the twin to the model's present weights; those that stand still are there since it was made."""
         if self.work is not self.model:
+            moving = [pair for pair in zip(self.work.parameters(), self.model.parameters()) if pair[1].requires_grad]
             with torch.no_grad():
-                torch._foreach_copy_(list(self.work.parameters()), list(self.model.parameters()))
+                torch._foreach_copy_([each for each, _ in moving], [each for _, each in moving])
 
     def advance(self, batch: Batch[Any], step: int, multiplier: float) -> dict[str, float]:
         """Take one step; return loss, grad_norm and rate. A gradient that is not finite changes nothing."""

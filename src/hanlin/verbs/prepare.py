@@ -31,6 +31,7 @@ class Config(Frozen):
     valid_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the documents held out.")
     kind: str = Field("bpe", description="Tokenizer to train: bpe, unigram, wordpiece, characters or bytes.")
     vocab: int = Field(8192, gt=0, description="Size of the vocabulary to train.")
+    no_fallback: bool = Field(False, description="Characters that were never seen are <|unk|>, not bytes.")
     tokenizer: str | None = Field(None, description="A folder whose tokenizer is used as it is; none is trained.")
     field: str = Field("text", description="Key or column of the text in rows; several by commas: the first there is.")
     clean: tuple[str, ...] = Field((), description="A cleaning step, or `default` for all; may be given several times.")
@@ -75,7 +76,7 @@ def prepare(config: Config, watch: Callable[[str, int, int], None] = lambda *_: 
     from hanlin.machine import cores
     from hanlin.text import tokenizer
 
-    made: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab}
+    made: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab, "fallback": not config.no_fallback}
     plan = corpus.Plan(
         source=config.source,
         valid=config.valid,
@@ -145,8 +146,9 @@ def material(recipe: Recipe, own: Path, report: Report) -> tuple[Tokenizer, Shar
         folder = own
     if not manifest.exists(folder):
         report.say(f"preparing {recipe.data.train}")
-        for line in summary(prepare(_for(recipe, own))):
-            report.say(line)
+        with _ends(recipe) as held_out:
+            for line in summary(prepare(_for(recipe, own).model_copy(update=held_out))):
+                report.say(line)
     tokenizer = Tokenizer.load(folder)
     held = manifest.read(folder).splits.get("valid")
     scored = held is not None and held.tokens > held.documents  # a document's first token is not scored
@@ -166,6 +168,30 @@ def _use_shards(recipe: Recipe, folder: Path, report: Report) -> None:
     report.say(f"{folder} is tokenized already: its own tokenizer and held-out part are used")
 
 
+@contextmanager
+def _ends(recipe: Recipe) -> Iterator[dict[str, str]]:
+    """Yield the two corpora in place of one where the end of each document is held out, `data.hold: end`."""
+    import json
+    import tempfile
+
+    from hanlin.data import localdocs
+    from hanlin.data.tally import Tally
+    from hanlin.train import recipe as recipes
+
+    data = recipe.data
+    if data.hold == "documents" or data.valid is not None:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="hanlin-") as scratch:
+        sides = {name: Path(scratch) / f"{name}.jsonl" for name in ("source", "valid")}
+        with sides["source"].open("w") as learned, sides["valid"].open("w") as held:
+            for each in localdocs.corpus(recipes.corpus(data), Tally(), field=data.field, limit_bytes=data.limit_bytes):
+                place = int(len(each.text) * (1 - data.valid_fraction))
+                learned.write(json.dumps({"text": each.text[:place]}) + "\n")
+                held.write(json.dumps({"text": each.text[place:]}) + "\n")
+        yield {"field": "text", **{name: str(path) for name, path in sides.items()}}
+
+
 def _for(recipe: Recipe, output: Path) -> Config:
     """Return what `hanlin prepare` would be told for a recipe."""
     from hanlin import hub
@@ -179,6 +205,7 @@ def _for(recipe: Recipe, output: Path) -> Config:
         valid_fraction=data.valid_fraction,
         kind=wanted.kind,
         vocab=wanted.vocab,
+        no_fallback=not wanted.fallback,
         tokenizer=str(hub.fetch(recipe.start).folder) if recipe.start else wanted.folder,
         field=data.field,
         limit_bytes=data.limit_bytes,

@@ -22,6 +22,7 @@ Letters: S frames, f frequencies.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,8 +121,16 @@ def _still(power: Floats) -> Floats:
     """Return (S, f), what to take off: all of the frequencies whose power stays the same, as that of hum does."""
     if len(power) <= FRAMES:
         return np.zeros_like(power)
-    low, high = np.percentile(power, [20, 80], axis=0)
+    ordered = np.sort(np.ascontiguousarray(power.T), axis=1)
+    low, high = _percentile(ordered, 20), _percentile(ordered, 80)
     return np.minimum(power, np.where(high < STILL * low, 1.5 * high, 0.0))
+
+
+def _percentile(ordered: Floats, percent: int) -> Floats:
+    """Return (f,), that of each row of numbers in order; numpy's own takes three times as long."""
+    before, share = divmod(percent * (ordered.shape[1] - 1), 100)
+    found: Floats = ordered[:, before] + (ordered[:, before + 1] - ordered[:, before]) * (share / 100)
+    return found
 
 
 def _pitch(power: Floats) -> Floats:
@@ -130,10 +139,16 @@ def _pitch(power: Floats) -> Floats:
     It is divided by that of the window, which sinks with the lag all by itself (Boersma 1993).
     """
     lags = slice(RATE // HIGH, RATE // LOW + 1)
-    window = np.fft.irfft(np.square(np.abs(np.fft.rfft(np.hanning(WIDTH), 2 * WIDTH))))
     back = np.fft.irfft(power)
-    found: Floats = (back[:, lags] / (window[lags] / window[0])).max(1) / (back[:, 0] + QUIET)
+    found: Floats = (back[:, lags] / _fading()[lags]).max(1) / (back[:, 0] + QUIET)
     return found
+
+
+@cache
+def _fading() -> Floats:
+    """Return the autocorrelation of a frame's window, 1 at no lag."""
+    found: Floats = np.fft.irfft(np.square(np.abs(np.fft.rfft(np.hanning(WIDTH), 2 * WIDTH))))
+    return found / found[0]
 
 
 def _moves(power: Floats) -> Floats:

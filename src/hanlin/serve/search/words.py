@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def _stem(word: str) -> str:
         return word[:-3] + "y"
     if len(word) > 3 and word.endswith("es") and word[-3] not in "aeo":
         return word[:-1]
-    return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "us" else word
+    return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "ius" else word
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,9 +116,14 @@ class Words:
 
     def save(self, folder: Path, version: int) -> None:
         """Write the words of a table's version into an index's folder, atomically."""
-        vocab = np.frombuffer("\n".join(self.vocab).encode() or b"\n", np.uint8)
-        arrays = {"starts": self.starts, "rows": self.rows, "counts": self.counts, "lengths": self.lengths}
-        files.write(folder / FILE, save({"vocab": vocab, **arrays}, {"version": str(version)}))
+        held: dict[str, NDArray[Any]] = {
+            "vocab": np.frombuffer("\n".join(self.vocab).encode() or b"\n", np.uint8),
+            "starts": self.starts,
+            "rows": self.rows,
+            "counts": self.counts,
+            "lengths": self.lengths,
+        }
+        files.write(folder / FILE, save(held, {"version": str(version)}))
 
 
 def load(folder: Path, version: int) -> Words | None:

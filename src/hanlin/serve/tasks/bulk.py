@@ -11,12 +11,15 @@ Pure bookkeeping, as serve/scheduler.py: no clock, no thread, no tensor; who hol
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from hanlin.errors import HanlinError, problem
 from hanlin.serve.scheduler import Full
+
+log = logging.getLogger("hanlin.serve")
 
 TOKENS = 2_048  # taken together: the longest that those who write have to wait for one step
 UNITS = 64
@@ -48,6 +51,7 @@ class Order:
 
 
 Taken = list[tuple[Order, int]]  # unit `int` of each order
+Settled = list[tuple[Order, list[Any] | HanlinError]]
 
 
 class Bulk:
@@ -62,7 +66,7 @@ class Bulk:
         tokens: int = TOKENS,
         units: int = UNITS,
     ) -> None:
-        """Begin empty; `size` counts a unit's tokens, `queue` orders may wait for each client, four times that in all."""
+        """Begin empty; `size` counts a unit's tokens; `queue` orders a client may wait, four times that in all."""
         self.compute, self.size = compute, size
         self.queue, self.tokens, self.units = queue, tokens, units
         self._clients: dict[str, deque[Order]] = {}  # least recently served first
@@ -116,3 +120,22 @@ class Bulk:
             self._clients.pop(client, None)
             return False
         return True
+
+
+def computed(bulk: Bulk, taken: Taken) -> Sequence[Any]:
+    """Return an output for each unit, or an Exception: what breaks them together is computed one by one."""
+    try:
+        return bulk.compute([order.units[at] for order, at in taken])
+    except Exception as error:
+        if len(taken) > 1:
+            return [found for each in taken for found in computed(bulk, [each])]
+        if not isinstance(error, HanlinError):
+            log.exception("an answer failed")
+        return [error]
+
+
+def settle(out: Settled) -> None:
+    """Hand orders what came of them, on their event loop; a loop that has ended wants nothing."""
+    for order, found in out:
+        if not order.loop.is_closed():
+            order.loop.call_soon_threadsafe(order.settle, found)

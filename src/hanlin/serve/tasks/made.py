@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hanlin import registry
 from hanlin.bundle import Bundle
+from hanlin.errors import BundleError
 from hanlin.generate.embed import vectors
 from hanlin.models.contract import Decodes, Encodes
 from hanlin.models.sentences import Pooling
@@ -33,16 +35,25 @@ class Abilities:
 
 def abilities(found: Bundle) -> Abilities:
     """Return what a model can do; HanlinError for a task that this version cannot open."""
-    task = str(found.card.get("task") or "")
-    predictor = None if task in TASKLESS else opened(found)
+    predictor = None if found.task in TASKLESS else _predictor(found)
     reads = not isinstance(found.model, Encodes)  # text as it comes, without a source
     writes = isinstance(found.model, Decodes) and reads and predictor is None
     return Abilities(
-        task=task if predictor is not None else "generate" if writes else "",
+        task=registry.name_of("tasks", type(predictor.task)) if predictor else "generate" if writes else "",
         writes=writes,
         predictor=predictor,
         pooling=(found.pooling or Pooling()) if reads else None,
     )
+
+
+def _predictor(found: Bundle) -> Predictor[Any, Any] | None:
+    """Return the predictor; None for a folder from elsewhere whose heads alone say what it may be for."""
+    try:
+        return opened(found)
+    except BundleError:
+        if found.card.get("task"):
+            raise
+        return None
 
 
 def bulks(found: Bundle, able: Abilities, queue: int) -> Mapping[str, Bulk]:

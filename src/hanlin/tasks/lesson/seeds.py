@@ -15,14 +15,20 @@ from typing import Any
 
 from hanlin import files
 from hanlin.config import read_json
-from hanlin.errors import RunError, problem
+from hanlin.errors import ConfigError, RunError, problem
+from hanlin.train.recipe import Recipe
 
 FOLDER, SPREAD = "seeds", "seeds.json"
 PRIVATE = ("run.json", "checkpoints", ".lock", "tensorboard", "data")  # of a run, and no part of what it made
 
 
-def claim(folder: Path, *, fresh: bool) -> None:
-    """Make the folder of several runs; RunError where something else lies there. `fresh` removes earlier runs."""
+def claim(folder: Path, recipe: Recipe, *, fresh: bool) -> str:
+    """Make the folder of several runs and return the score that decides; `fresh` removes earlier runs.
+
+    RunError where something else lies there, ConfigError for a recipe without a task.
+    """
+    if recipe.task is None:
+        raise ConfigError(problem("--seeds", recipe.data.train, "a task's rows, whose score says which run is kept"))
     others = [] if not folder.exists() else sorted(each.name for each in folder.iterdir())
     if others and FOLDER not in others:
         raise RunError(problem(str(folder), f"holds '{others[0]}' and no runs of several seeds", do="choose another"))
@@ -30,6 +36,7 @@ def claim(folder: Path, *, fresh: bool) -> None:
         files.discard(folder)
     with files.explained(folder):
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    return str(recipe.task.main)
 
 
 def median(scores: Sequence[float]) -> int:
@@ -54,10 +61,10 @@ def gather(folder: Path, runs: Mapping[int, Path], main: str) -> str:
     files.write_json(folder / SPREAD, spread)
     values = ", ".join(f"{value:.4f}" for value in sorted(found.values()))
     line = f"{main} of {len(found)} seeds {values}; seed {kept}, the median, is kept"
-    card = (folder / "README.md").read_text(encoding="utf-8").replace(f"# seeds/{kept}\n", f"# {folder.name}\n")
-    card = card.replace(f"{folder}/{FOLDER}/{kept}", str(folder)).replace(f"# {kept}\n", f"# {folder.name}\n", 1)
-    head, line_, rest = card.partition("|---|---|\n")
-    files.write(folder / "README.md", f"{head}{line_}| over seeds | {line} |\n{rest}".encode())
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    card = card.replace(str(runs[kept]), str(folder)).replace(f"\n# {runs[kept].name}\n", f"\n# {folder.name}\n")
+    card = card.replace("|---|---|\n", f"|---|---|\n| over seeds | {line} |\n", 1)
+    files.write(folder / "README.md", card.encode())
     return line
 
 

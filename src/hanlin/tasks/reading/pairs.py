@@ -27,8 +27,8 @@ def parallel(path: Path) -> bool:
     >>> parallel(Path("train.en.gz")), parallel(Path("train.jsonl.gz"))
     (True, False)
     """
-    _, language = _parts(path)
-    return bool(language) and language.lower() not in TABLES
+    stem, language = _parts(path)
+    return bool(stem and language) and language.lower() not in TABLES
 
 
 def read(path: Path, directions: Sequence[str] = ()) -> Iterator[Raw]:

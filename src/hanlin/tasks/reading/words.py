@@ -75,12 +75,12 @@ def found(text: str, unit: Unit) -> Cut:
 
 
 def unit(examples: Sequence[tuple[str, Cut | None]]) -> Unit:
-    """Return what a word is in labelled texts: a character where most given words are one, or most text is Chinese."""
-    given_ones = [end - start for _, cut in examples for start, end in cut or ()]
+    """Return what a word is in labelled texts: a character where given words are, else where most is Chinese."""
+    sizes = [end - start for _, cut in examples for start, end in cut or ()]
     chinese = sum(len(CHINESE.findall(text)) for text, _ in examples)
-    letters = sum(len("".join(text.split())) for text, _ in examples)
-    short = sum(size == 1 for size in given_ones) >= 0.8 * len(given_ones)
-    return "character" if short and 2 * chinese > letters else "word"
+    if sizes:
+        return "character" if chinese and sum(size == 1 for size in sizes) >= 0.8 * len(sizes) else "word"
+    return "character" if 2 * chinese > sum(len("".join(text.split())) for text, _ in examples) else "word"
 
 
 def first_tokens(cut: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int | None]:

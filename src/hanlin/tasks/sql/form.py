@@ -127,7 +127,7 @@ def _tables(reader: _Reader) -> tuple[dict[str, tuple[str, str]], str]:
 
 def _clause(reader: _Reader, names: Mapping[str, tuple[str, str]]) -> str:
     """Return what follows up to the end of the query, columns called as the form calls them."""
-    found = []
+    found: list[str] = []
     while reader.peek() not in ("", ")"):
         word = reader.take()
         low = word.lower()

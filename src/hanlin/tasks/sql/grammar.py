@@ -73,7 +73,7 @@ def _query(at: int, said: str, known: dict[str, Table], texts: dict[tuple[str, .
     head = _quoted(f"from {said} select ")
     return [
         f"column{at}: " + " | ".join(columns),
-        f'aggregate{at}: (AGGREGATE " ( " | "count" " ( ") "distinct "? column{at} " )" | "count" " ( " ("1" | "*") " )"',
+        f'aggregate{at}: (AGGREGATE | "count") " ( " "distinct "? column{at} " )" | "count" " ( " ("1" | "*") " )"',
         f"item{at}: {item}",
         f'query{at}: {head} "distinct "? item{at} (" , " item{at})* {tail}',
         f'one{at}: {head} "distinct "? item{at} {tail}',

@@ -20,7 +20,7 @@ from hanlin.tasks.sql.grammar import SLOT, SLOTS
 
 SHORTEST = 3  # characters of a text that is looked for; two of Chinese
 BESIDE = 6  # columns that are named
-EDGE = rf"(?<![^\W{ALONE}])", rf"(?![^\W{ALONE}])"
+BEFORE, AFTER = rf"(?<![^\W{ALONE}])", rf"(?![^\W{ALONE}])"  # no letter of a script with spaces
 
 
 def known(tables: Sequence[Table], named: Collection[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -42,7 +42,7 @@ class Slots:
         """Prepare for the texts of some columns, those that questions name."""
         self.known = known(tables, named)
         longest = sorted(self.known, key=lambda each: (-len(each), each))
-        self._any = re.compile(EDGE[0] + "(?:" + "|".join(map(re.escape, longest)) + ")" + EDGE[1]) if longest else None
+        self._any = re.compile("|".join(map(_pattern, longest))) if longest else None
 
     def taken(self, question: str) -> tuple[str, tuple[str, ...]]:
         """Return a question with its texts taken out, and the texts in order."""
@@ -58,6 +58,12 @@ class Slots:
 
         low = question.lower()
         return (low if self._any is None else self._any.sub(out, low)), tuple(found)
+
+
+def _pattern(text: str) -> str:
+    """Return what finds a text: as whole words, where its script has words."""
+    first, last = (re.match(f"[{ALONE}]", sign) is None for sign in (text[0], text[-1]))
+    return BEFORE * first + re.escape(text) + AFTER * last
 
 
 def emptied(form: str, texts: Sequence[str]) -> str:

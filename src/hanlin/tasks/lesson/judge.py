@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from hanlin.config import read_json
 from hanlin.errors import HanlinError
 from hanlin.metrics.contract import Estimate
 from hanlin.models.contract import Model
@@ -33,9 +35,10 @@ def verdict(
     others = dict(beside or {})
     if held:
         predictions = Predictor(task, model, tokenizer, context=context)(held)
-        if isinstance(task, Settles) and len(held) > 1:  # half the rows settle, the others are scored: no row does both
-            task = task.settled(held[::2], predictions[::2])
-            held, others = held[1::2], {name: each[1::2] for name, each in others.items()}
+        settle, score = halves(task, held)
+        if isinstance(task, Settles) and held[settle]:
+            task = task.settled(held[settle], predictions[settle])
+            held, others = held[score], {name: each[score] for name, each in others.items()}
             predictions = Predictor(task, model, tokenizer, context=context)(held)
         scores = task.score(held, predictions)
     kept = contract.saved(task)
@@ -48,6 +51,13 @@ def verdict(
         beside=tuple(compared(task, held, others)),
         pooling=task.pooling(context) if isinstance(task, Pools) else None,
     )
+
+
+def halves(task: Task[Any, Any], held: Sequence[Any]) -> tuple[slice, slice]:
+    """Return which held-out rows settle a temperature or a threshold, and which are scored: no row does both."""
+    if not isinstance(task, Settles) or len(held) < 2:
+        return slice(0, 0), slice(None)
+    return slice(0, None, 2), slice(1, None, 2)
 
 
 def compared(task: Task[Any, Any], held: Sequence[Any], beside: Beside) -> list[tuple[str, str]]:
@@ -71,6 +81,17 @@ def baselines(task: Task[Any, Any], train: Sequence[Any], valid: Sequence[Any], 
     if simple.LINEAR not in found:
         say(simple.EXTRA)
     return found
+
+
+def told(folder: Path, task: Task[Any, Any], valid: Sequence[Any], beside: Beside) -> list[str]:
+    """Return a finished bundle's scores and those of the baselines on the same rows, a line each."""
+    held = halves(task, valid)[1]
+    lines = [
+        f"{name:16} {each['value']:8.4f}   95 % interval {each['low']:.4f} to {each['high']:.4f} over {each['n']:,}"
+        for name, each in read_json(folder / "hanlin.json")["scores"].items()
+    ]
+    others = {name: each[held] for name, each in beside.items()}
+    return [*lines, *(f"{name}: {score}" for name, score in compared(task, valid[held], others))]
 
 
 def examine(

@@ -1,0 +1,57 @@
+"""What a folder says of how answers to a source begin, read and written as Hugging Face does.
+
+generation_config.json    decoder_start_token_id, forced_bos_token_id   over config.json's, where it names them
+of a Whisper, besides     forced_decoder_ids [[1, null], [2, 50359]], and lang_to_id, task_to_id,
+                          no_timestamps_token_id, which fill its gaps
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hanlin.config import read_json
+from hanlin.models.contract import Json, ModelConfig
+
+KEYS = ("decoder_start_token_id", "forced_bos_token_id")
+SPOKEN = ("forced_decoder_ids", "lang_to_id", "task_to_id", "no_timestamps_token_id")
+
+
+def read(folder: Path) -> Json:
+    """Return a folder's config.json with what its generation_config.json says of answers."""
+    json, beside = read_json(folder / "config.json"), folder / "generation_config.json"
+    if beside.is_file():
+        said = read_json(beside)
+        keys = (*KEYS, *(SPOKEN if json.get("model_type") == "whisper" else ()))
+        json |= {key: said[key] for key in keys if said.get(key) is not None}
+    return json
+
+
+def written(config: ModelConfig) -> Json:
+    """Return what generation_config.json says of answers."""
+    return {key: value for key, value in zip(KEYS, (config.start, config.first)) if value is not None}
+
+
+def spoken(json: Mapping[str, object]) -> Json:
+    """Return start, first and then of a Whisper: after the start its language, its task, and that no times follow.
+
+    A checkpoint that leaves the language open gets English; one of English alone names neither language nor task.
+    """
+    given, languages, tasks = (json.get(key) for key in SPOKEN[:3])
+    forced = {place: token for place, token in given if token is not None} if isinstance(given, list | tuple) else {}
+    many = isinstance(languages, Mapping)
+    named = {
+        1: languages.get("<|en|>") if isinstance(languages, Mapping) else json.get(SPOKEN[3]),
+        2: tasks.get("transcribe") if isinstance(tasks, Mapping) and many else None,
+        3: json.get(SPOKEN[3]) if many else None,
+    }
+    tokens = {**{place: token for place, token in named.items() if token is not None}, **forced}
+    first, *then = [tokens[place] for place in sorted(tokens)] or [None]
+    return {"start": json.get(KEYS[0]), "first": first, "then": tuple(then)}
+
+
+def unspoken(config: ModelConfig) -> Json:
+    """Return the keys of a Whisper's config.json that `spoken` reads back."""
+    start = {} if config.start is None else {KEYS[0]: config.start}
+    forced = [[place, token] for place, token in enumerate((config.first, *config.then), 1) if token is not None]
+    return {**start, **({SPOKEN[0]: forced} if forced else {})}
