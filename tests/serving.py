@@ -142,7 +142,8 @@ class Running:
 
     def idle(self):
         """Return whether nobody waits, nothing runs, and every engine has let go of every row."""
-        return self.worker.load() == (0, 0) and not any(line.engine._rows for line in self.lines.values())
+        engines = [line.engine for line in self.lines.values() if line.engine is not None]
+        return self.worker.load() == (0, 0) and not any(engine._rows for engine in engines)
 
 
 @contextmanager

@@ -8,10 +8,9 @@ import pytest
 import serving
 import tasked
 
-from hanlin import bundle
+from hanlin import bundle, cli
 from hanlin.api import LanguageModel
 from hanlin.config import dump
-from hanlin.verbs import predict
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def test_three_doors_one_answer(server, name, tmp_path):
     rows = tasked.asked(name)
     path, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    predict.run(predict.Config(model=str(server.root / name), input=str(path), output=str(out)))
+    assert cli.run(["predict", str(server.root / name), "--input", str(path), "--output", str(out)]) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     by_command = [{key: value for key, value in line.items() if key != "row"} for line in lines]
     model = LanguageModel(bundle.read(server.root / name))

@@ -325,6 +325,7 @@ def test_smuggled_requests_are_not_two(server, alive):
 
 
 OPERATIONS = ["completions", "chat", "tokenize", "detokenize", "models", "model", "metrics"]
+OPERATIONS += ["embeddings", "transcriptions"]
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])

@@ -10,11 +10,16 @@ import toys
 
 from hanlin.batch import Batch, take
 from hanlin.errors import DataError
+from hanlin.models import bert
 from hanlin.objectives import contrastive
 from hanlin.objectives.contrastive import Sides
+from hanlin.optim import adamw
+from hanlin.runtime import Runtime
 from hanlin.tasks import similar
 from hanlin.tasks.predict import Predictor
 from hanlin.text.tokenizer import byte_level
+from hanlin.train.plan import Plan
+from hanlin.train.step import Learner
 
 VECTORS = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]], dtype=torch.float64)
 PAIRS = [
@@ -105,6 +110,45 @@ def test_portions_learn_what_the_whole_step_does(kind, cut, monkeypatch):
     assert again == pytest.approx(value, abs=1e-12)
     assert max(float((a - b).abs().max()) for a, b in zip(plain, chunked, strict=True)) < 1e-12
     assert max(float(each.abs().max()) for each in plain) > 1e-4
+
+
+def test_a_step_is_the_same_however_it_is_cut():
+    """A trainer that learns each portion by itself, or draws other dropout the second time it embeds."""
+    task = similar.Config(learn="contrastive")
+    whole = task.collate(task.encode([task.example(each) for each in PAIRS[:2] + PAIRS[3:]], byte_level(), 32), 0)
+    config = bert.Config(vocab=259, dim=8, layers=1, heads=2, hidden=12, context=32, dropout=0.0, attention_dropout=0.0)
+    place = Runtime(device=torch.device("cpu"), dtype=torch.float32, threads=1)
+
+    def slopes(dropout=0.0, **cut):
+        model = config.model_copy(update={"dropout": dropout}).build(seed=0)
+        learner = Learner(model, adamw.Config().build(model), task.objective(), Plan(steps=1, rows=4, **cut), place)
+        return learner.gradients(whole, 0)["loss"], [each.grad for each in model.parameters() if each.grad is not None]
+
+    value, plain = slopes()
+    for cut in ({"accumulate": 3}, {"portion": 100}):
+        again, chunked = slopes(**cut)
+        assert again == pytest.approx(value, abs=1e-5)
+        assert max(float((a - b).abs().max()) for a, b in zip(plain, chunked, strict=True)) < 1e-5
+    first, second = (slopes(dropout=0.4, accumulate=2) for _ in range(2))
+    assert first[0] == second[0]
+    step = 1e-2  # with dropout the slope must be that of the loss that the same draws give
+    model = config.model_copy(update={"dropout": 0.4}).build(seed=0)
+    learner = Learner(model, adamw.Config().build(model), task.objective(), Plan(steps=1, rows=4, accumulate=2), place)
+    weights = [each for each in model.parameters()]
+    with torch.no_grad():
+        for weight, slope in zip(weights, learned(learner, whole), strict=True):
+            weight -= step * slope
+    moved = learner.gradients(whole, 0)["loss"]
+    square = sum(float(each.square().sum()) for each in first[1])
+    assert first[0] - moved == pytest.approx(step * square, rel=0.3)
+
+
+def learned(learner, batch):
+    """Return the slopes of a step, zeros where there are none."""
+    learner.gradients(batch, 0)
+    found = [torch.zeros_like(each) if each.grad is None else each.grad for each in learner.model.parameters()]
+    learner.optimizer.zero_grad(set_to_none=True)
+    return found
 
 
 def _mean(hidden, layout):

@@ -4,12 +4,14 @@ import sqlite3
 
 import numpy as np
 import pytest
+import toys
 import written
 
 from hanlin.errors import ConfigError, DataError
 from hanlin.generate.constrain import Vocabulary, lark
 from hanlin.metrics.texts import execution
 from hanlin.tasks import parse
+from hanlin.tasks.predict import Predictor
 from hanlin.tasks.sql import form, grammar
 from hanlin.tasks.sql.database import Database
 from hanlin.tasks.sql.nearest import Nearest
@@ -231,8 +233,23 @@ class TestTask:
         with pytest.raises(ValueError, match=r"task\.database"):
             parse.Config()
         frame = parse.Config(kind="frame", lark="start: (")
-        with pytest.raises(ConfigError, match="this grammar cannot be used"):
-            Vocabulary(byte_level(), frozenset([1])).guide(frame._grammar, [0])
+        model = toys.PairConfig(context=32).build(seed=0)
+        with pytest.raises(ConfigError, match="this grammar cannot be used") as caught:
+            Predictor(frame, model, byte_level())([frame.asked("a")])
+        assert len(caught.value.problems) == 1
+
+    def test_only_the_slots_of_the_question_can_be_named(self):
+        """Guards against answers that name a text that the question has not, and rows in another order."""
+        task, examples = self.made()
+        tokens = byte_level()
+        rules = grammar.rules(task.tables, task.lists, 1)
+        guide = Vocabulary(tokens, frozenset([1])).guide(lark(rules), [0])
+        for id in tokens.encode("from city select size where name = value", added=False).ids:
+            assert guide.mask(tokens.vocab)[id]
+            guide.take(id)
+        named = [tokens.decode([int(id)]) for id in np.flatnonzero(guide.mask(tokens.vocab))]
+        assert named == ["0"]
+        assert "SLOT" not in grammar.rules(task.tables, task.lists, 0)
 
 
 def test_the_nearest_question():

@@ -57,7 +57,7 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
     labels: tuple[str, ...] = ()  # learned from the training rows where left out; their order is that of the scores
     smoothing: float = Field(0.0, ge=0, lt=1)
     temperature: float = Field(1.0, gt=0)  # of the probabilities; learned
-    # What of a row goes into the head; left out: its first token, as Hugging Face has it, or of a frozen model the mean.
+    # What of a row the head reads; left out: the first token, as Hugging Face has it, or of a frozen model the mean.
     pooling: Literal["first", "mean"] | None = None
     frozen: bool = False  # the model stands still and its head alone is trained, on features computed once: seconds
 

@@ -170,9 +170,10 @@ class Task(Config, ABC, Generic[E, P]):
         """Return one batch, short rows filled up on the right; no layout where all are equally long."""
         tokens, layout = _padded([row.ids for row in rows], pad)
         targets = [row.targets for row in rows if row.targets is not None]
-        kinds = [row.kinds for row in rows if row.kinds is not None]
+        told = any(row.kinds is not None and any(row.kinds) for row in rows)  # kinds that are all 0 are the default
+        kinds = [row.kinds or (0,) * len(row.ids) for row in rows] if told else []
         groups = [row.group for row in rows if row.group is not None]
-        assert all(len(each) in (0, len(rows)) for each in (targets, kinds, groups)), "all rows or none"
+        assert all(len(each) in (0, len(rows)) for each in (targets, groups)), "all rows or none"
         return Batch(
             tokens=tokens,
             targets=_padded(targets, IGNORE)[0] if targets else None,

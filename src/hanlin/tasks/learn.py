@@ -17,7 +17,7 @@ from hanlin.data.batches import BatchSource
 from hanlin.models.contract import Model
 from hanlin.tasks import rows
 from hanlin.tasks.batches import Bucketed
-from hanlin.tasks.contract import Opens, Settles, Task
+from hanlin.tasks.contract import Opens, Raw, Settles, Task
 from hanlin.tasks.lesson import frozen, judge, reader
 from hanlin.text.tokenizer import Tokenizer
 from hanlin.train import model as models
@@ -92,12 +92,22 @@ def material(recipe: Recipe, folder: Path, say: Say) -> Material:
 def _sides(recipe: Recipe, task: Task[Any, Any], say: Say) -> tuple[list[Any], list[Any]]:
     """Return the examples to learn from and those held out, having said what was read and how."""
     data = recipe.data
-    train, taken = rows.examples(task, Path(recipes.corpus(data)), data.columns, labelled=True, limit=data.limit_rows)
+    where, limit = Path(recipes.corpus(data)), data.limit_rows
+
+    def aside(raw: Raw) -> bool:
+        return bool(data.held) and all(str(raw.values.get(key)) == value for key, value in data.held.items())
+
+    train, taken = rows.examples(task, where, data.columns, labelled=True, limit=limit, keep=lambda raw: not aside(raw))
     columns = ", ".join(f"{field} is '{column}'" for field, column in taken.items())
     say(f"{data.train}: {len(train):,} rows; {columns}")
     if data.valid is not None:
         valid, _ = rows.examples(task, Path(data.valid), data.columns, labelled=True)
         say(f"{data.valid}: {len(valid):,} rows held out")
+        return train, valid
+    if data.held:
+        valid, _ = rows.examples(task, where, data.columns, labelled=True, keep=aside)
+        named = ", ".join(f"{key} is {value}" for key, value in data.held.items())
+        say(f"{len(valid):,} rows, whose {named}, are held out")
         return train, valid
     kept, valid = rows.divided(task, train, data.valid_fraction, SPLIT)
     say(f"{len(valid):,} of them are held out" if valid else "no row is held out: the run is not examined on its way")

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from hanlin.batch import Batch
+from hanlin.batch import Batch, Tokens
 from hanlin.errors import DataError, problem
 from hanlin.generate import constrain
 from hanlin.metrics.contract import FRACTION, Estimate, Numbers, Rows, Sums, mean
@@ -31,9 +31,9 @@ from hanlin.tasks import contract, rows
 from hanlin.tasks.contract import Raw, Row, Task
 from hanlin.tasks.sql import form, grammar
 from hanlin.tasks.sql.database import Database, Result, Table
-from hanlin.tasks.sql.slots import Slots, emptied, filled
+from hanlin.tasks.sql.slots import Slots, count, emptied, filled
 from hanlin.tasks.writing.sentences import text_of
-from hanlin.tasks.writing.seq2seq import Writer, Written
+from hanlin.tasks.writing.seq2seq import Writer, Written, picked
 from hanlin.text.tokenizer import Tokenizer
 
 FEW = 100  # training rows; of more, a column counts as named by questions from the second time on
@@ -155,8 +155,17 @@ class Config(Task[Example, Prediction], Writer):
         return
 
     def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[Written]:
-        """Return what is written for each row."""
-        return self.write(model, batch, tokenizer, self._grammar)
+        """Return what is written for each row; a query names only those slots that its question has."""
+        if self.kind == "frame" or not self.constrained:
+            return self.write(model, batch, tokenizer, None if self.lark is None else constrain.lark(self.lark))
+        assert isinstance(batch.source, Tokens), "questions are text"
+        slots = [min(count(tokenizer.decode(ids)), grammar.SLOTS) for ids in batch.source.ids.tolist()]
+        found: dict[int, Written] = {}
+        for each in sorted({*slots}):
+            places = [place for place, number in enumerate(slots) if number == each]
+            keeps = constrain.lark(grammar.rules(self.tables, self.lists, each))
+            found |= dict(zip(places, self.write(model, picked(batch, places), tokenizer, keeps)))
+        return [found[place] for place in range(len(slots))]
 
     def decode(
         self, example: Example, rows: Sequence[Row], outputs: Sequence[Written], tokenizer: Tokenizer
@@ -222,9 +231,3 @@ class Config(Task[Example, Prediction], Writer):
     @cached_property
     def _columns(self) -> dict[str, tuple[str, ...]]:
         return {each.name: each.columns for each in self.tables}
-
-    @cached_property
-    def _grammar(self) -> constrain.Grammar | None:
-        if self.kind == "frame":
-            return None if self.lark is None else constrain.lark(self.lark)
-        return constrain.lark(grammar.rules(self.tables, self.lists)) if self.constrained else None

@@ -166,9 +166,15 @@ def guess(
 
 
 def examples(
-    task: Task[E, Any], path: Path, chosen: Mapping[str, str], *, labelled: bool, limit: int | None = None
+    task: Task[E, Any],
+    path: Path,
+    chosen: Mapping[str, str],
+    *,
+    labelled: bool,
+    limit: int | None = None,
+    keep: Callable[[Raw], bool] | None = None,
 ) -> tuple[list[E], dict[str, str]]:
-    """Return every row of a file as an example, and which column was taken for which field.
+    """Return every row of a file, or those to keep, as examples, and which column was taken for which field.
 
     DataError with the first bad rows' numbers when any row cannot be one, or when there is none.
     """
@@ -179,6 +185,8 @@ def examples(
         for raw in task.read(path):
             if limit is not None and len(found) + len(problems) >= limit:
                 break
+            if keep is not None and not keep(raw):
+                continue
             try:
                 if not raw.error:  # what is no row has no columns
                     taken = taken or guess(task, list(raw.values), chosen, str(path), labelled=labelled)

@@ -6,7 +6,7 @@
 
 Extractive weights are learned first, by ridge regression on each sentence's ROUGE with the summary; the head learns
 what they leave, and begins near nothing. Sources are texts or lists of sentences; a row may have several summaries: the
-first is learned from (by sentences: all), the best one counts. `rouge_*_lead` is what the first sentences alone would have.
+first is learned from, the best one counts. `rouge_*_lead` is what the first sentences alone would have.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ class Data(Config):
     valid: str | None = None  # a corpus of its own; without it a part of `train` is held out
     valid_fraction: float = Field(0.05, ge=0, lt=1)  # of the documents, or of each
     hold: Literal["documents", "end"] = "documents"  # what is held out: whole documents, or the end of each
+    held: dict[str, str] = {}  # of a task: the rows of `train` with all these values are, such as {split: dev}
     field: str = "text"  # the key of the text in jsonl rows
     columns: dict[str, str] = {}  # of a task's rows: field -> column, where the usual names do not say
     limit_rows: int | None = Field(None, gt=0)  # of a task: learn from no more

@@ -27,24 +27,30 @@ WHOLE: /[0-9]{1,4}/
 """
 
 
-def rules(tables: Sequence[Table], lists: Sequence[str]) -> str:
-    """Return the grammar of queries that read one table each, or several of those that stand in `lists` together."""
+def rules(tables: Sequence[Table], lists: Sequence[str], slots: int = SLOTS) -> str:
+    """Return the grammar of queries that read one table each, or several of those that stand in `lists` together.
+
+    `slots` is how many texts the question has: no others can be named.
+    """
     known = {each.name: each for each in tables}
     every = [*known, *(each for each in lists if each not in known)]
     found = [
         "start: " + " | ".join(f"query{at}" for at in range(len(every))),
         "one: " + " | ".join(f"one{at}" for at in range(len(every))),
         SHARED,
-        "SLOT: " + " | ".join(f'"{SLOT}{number}"' for number in range(SLOTS)),
     ]
+    if slots:
+        found.append("SLOT: " + " | ".join(f'"{SLOT}{number}"' for number in range(slots)))
     texts: dict[tuple[str, ...], str] = {}
     for at, said in enumerate(every):
-        found += _query(at, said, known, texts)
+        found += _query(at, said, known, texts, slotted=slots > 0)
     found += [f"{name}: " + " | ".join(_quoted(literal(each)) for each in values) for values, name in texts.items()]
     return "\n".join(found) + "\n"
 
 
-def _query(at: int, said: str, known: dict[str, Table], texts: dict[tuple[str, ...], str]) -> list[str]:
+def _query(
+    at: int, said: str, known: dict[str, Table], texts: dict[tuple[str, ...], str], *, slotted: bool
+) -> list[str]:
     """Return the rules of queries over one list of tables."""
     names = [(part.split()[0], part.split()[-1]) for part in said.split(" , ")]
     columns, equal = [], []
@@ -63,7 +69,7 @@ def _query(at: int, said: str, known: dict[str, Table], texts: dict[tuple[str, .
     inner = '"( " one " )"'
     tests = [
         *equal,
-        f'column{at} " " ("=" | "<>" | "like") " " SLOT',
+        *([f'column{at} " " ("=" | "<>" | "like") " " SLOT'] if slotted else []),
         f'column{at} " " COMPARE " " (column{at} | NUMBER | {inner})',
         f'column{at} " not"? " in " {inner}',
         f'column{at} " between " NUMBER " and " NUMBER',

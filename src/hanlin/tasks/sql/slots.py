@@ -66,6 +66,15 @@ def _pattern(text: str) -> str:
     return BEFORE * first + re.escape(text) + AFTER * last
 
 
+def count(source: str) -> int:
+    """Return how many slots a question has once its texts are taken out.
+
+    >>> count("is value0 ( name ) in value1 ( land ), like value0 ( name )?")
+    2
+    """
+    return len({*re.findall(rf"{SLOT}\d(?= \()", source)})
+
+
 def emptied(form: str, texts: Sequence[str]) -> str:
     """Return a form whose literals that a question names are slots."""
     places = {literal(text).lower(): f"{SLOT}{at}" for at, text in reversed([*enumerate(texts)])}

@@ -12,12 +12,13 @@ task once, before the first step. A source that does not fit is refused, or with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, final
 
+import torch
 from pydantic import Field
 
-from hanlin.batch import IGNORE, Batch
+from hanlin.batch import IGNORE, Batch, Tokens
 from hanlin.config import Config
 from hanlin.errors import DataError, problem
 from hanlin.generate.beam import Beam, search
@@ -147,6 +148,17 @@ class Writer(Answers):
                 )
             )
         return found
+
+
+def picked(batch: Batch[Any], places: Sequence[int]) -> Batch[Any]:
+    """Return some rows of a batch of sources, without their answers."""
+    source = batch.source
+    assert isinstance(source, Tokens), "sources are text"
+    rows = torch.tensor(places, device=source.ids.device)
+    layout = source.layout
+    if layout is not None:
+        layout = replace(layout, segments=layout.segments[rows], starts=layout.starts[rows])
+    return Batch(tokens=batch.tokens[rows], source=Tokens(ids=source.ids[rows], layout=layout))
 
 
 def _end(tokenizer: Tokenizer) -> int:
