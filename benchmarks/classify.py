@@ -69,10 +69,20 @@ def theirs(train_rows: Path, dev: Sequence[Example], scratch: Path, seed: int, *
     examples, _ = tables.examples(task, train_rows, {}, labelled=True)
     options = TrainingArguments(
         output_dir=str(scratch / f"theirs-{grouped}-{seed}"),
-        **{"per_device_train_batch_size": BATCH, "per_device_eval_batch_size": 256, "num_train_epochs": 1},
-        **{"learning_rate": RATE, "warmup_steps": WARMUP, "weight_decay": 0.01, "lr_scheduler_type": "linear"},
-        **{"bf16": True, "use_cpu": True, "seed": seed, "save_strategy": "no", "report_to": "none"},
-        **{"disable_tqdm": True, "logging_strategy": "no"},
+        per_device_train_batch_size=BATCH,
+        per_device_eval_batch_size=256,
+        num_train_epochs=1,
+        learning_rate=RATE,
+        warmup_steps=WARMUP,
+        weight_decay=0.01,
+        lr_scheduler_type="linear",
+        bf16=True,
+        use_cpu=True,
+        seed=seed,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
         train_sampling_strategy="group_by_length" if grouped else "random",
     )
     began = time.perf_counter()

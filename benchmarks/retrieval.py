@@ -44,6 +44,7 @@ def main() -> None:
     options.add_argument("--model", help="an encoder's folder; MiniLM-L6 of the test package when left out")
     options.add_argument("--read", help="a bundle that rates pairs, to read the best again")
     options.add_argument("--precision", default="fp32")
+    options.add_argument("--keep", help="a folder where the indexes stay, and are not made a second time")
     options.add_argument("--ks", action="store_true", help="try places k of the fusion on Cranfield")
     options.add_argument("--pairs", action="store_true", help="similarity of pairs instead")
     chosen = options.parse_args()
@@ -55,12 +56,10 @@ def main() -> None:
         return
     print(heading("Retrieval", "python -m benchmarks.retrieval"))
     read = ask.rater(chosen.read) if chosen.read else None
+    made = encoder.load(model, precision=chosen.precision)
     for name in SETS[: 1 if chosen.ks else 2]:
-        print(
-            "\n".join(
-                retrieval(data / "retrieval" / name, encoder.load(model, precision=chosen.precision), read, chosen)
-            )
-        )
+        for line in retrieval(data / "retrieval" / name, made, read, chosen):
+            print(line, flush=True)
 
 
 def packaged() -> str:
@@ -77,12 +76,13 @@ def retrieval(folder: Path, made: encoder.Encoder, read: index.Read | None, chos
         held = [json.loads(line) for line in file]
     documents = [Document(text=each["text"], source=each["_id"]) for each in held if each["text"].strip()]
     queries, gains = judged(folder)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(chosen.keep or scratch, folder.name)
         began = time.perf_counter()
-        changes = index.update(Path(place, "index"), documents, made)
+        changes = index.update(place, documents, made)
         took = time.perf_counter() - began
-        opened = index.open_(Path(place, "index"), made)
-    yield f"### {folder.name}: {len(documents):,} documents, {changes.passages:,} passages, {len(queries):,} queries\n"
+        opened = index.open_(place, made)
+    yield f"### {folder.name}: {len(documents):,} documents, {len(opened.table):,} passages, {len(queries):,} queries\n"
     yield f"indexed in {took:.1f} s; {changes.truncated:,} tokens not read\n"
     if chosen.ks:
         yield rows(["k", KEY], [[k, f"{tried(opened, queries, gains, k):.4f}"] for k in (1, 2, 5, 10, 20, 60, 100)])

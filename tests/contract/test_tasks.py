@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import spoken
 import torch
 import toys
 import written
@@ -80,7 +81,7 @@ TABLE = {
     "similar-cosine": Entry(similar.Config(learn="cosine", scaled=True), ENCODER, LIKE, {"text": "", "pair": "b"}),
     "similar-contrastive": Entry(similar.Config(learn="contrastive"), ENCODER, LIKE, {"text": "a", "pair": 7}),
     "similar-triplet": Entry(similar.Config(learn="triplet"), ENCODER, THREES, {"text": "a", "pair": " "}),
-    **{name: Entry(*row) for name, row in written.ROWS.items()},
+    **{name: Entry(*row) for name, row in {**written.ROWS, **spoken.ROWS}.items()},
 }
 CONTEXT = 32
 

@@ -28,6 +28,7 @@ from hanlin import bundle
 from hanlin.batch import Frames, Layout
 from hanlin.data.audio import mel
 from hanlin.errors import AbilityError, ConfigError, DataError
+from hanlin.generate.beam import Beam, search
 from hanlin.models import whisper
 from hanlin.models.weights import entries
 from hanlin.text.tokenizer import byte_level
@@ -167,6 +168,28 @@ class TestTheirsInOurs:
         expected = GenerationMixin.generate(model, **given, max_new_tokens=25)[:, 1:]
         with torch.no_grad():
             assert greedy(ours, values, x, 25).tolist() == expected.tolist()
+
+    @pytest.mark.parametrize("penalty", [1.0, -1.0])
+    def test_beam_tokens(self, pair, penalty):
+        """A memory that does not follow its beams, ends at different times, a score that is not theirs."""
+        model, ours = pair
+        values, x = frames(3), torch.full((3, 1), 3)
+        model.generation_config.eos_token_id = None
+        with torch.no_grad():
+            memory = ours.encode(Frames(values=values))
+        first = search(ours, [[3]] * 3, Beam(beams=4, limit=10), stop_ids=frozenset(), memory=memory)
+        stops = sorted({each.ids[4 + each.prompt] for each in first})
+        out = GenerationMixin.generate(
+            model, input_features=values.transpose(1, 2), decoder_input_ids=x, do_sample=False, num_beams=4,
+            num_return_sequences=4, max_new_tokens=10, eos_token_id=stops, pad_token_id=0, length_penalty=penalty,
+            return_dict_in_generate=True, output_scores=True,
+        )  # fmt: skip
+        beam = Beam(beams=4, n=4, limit=10, length_penalty=penalty)
+        found = search(ours, [[3]] * 3, beam, stop_ids=frozenset(stops), memory=memory)
+        assert len({len(each.ids) for each in found}) > 1
+        for each, row, score in zip(found, out.sequences[:, 1:].tolist(), out.sequences_scores.tolist(), strict=True):
+            assert list(each.ids) == row[: len(each.ids)]
+            assert each.score == pytest.approx(score, abs=1e-4)
 
     def test_beams_share_a_row(self, pair):
         """Beams that read a neighbour's sound, or each a copy in another order."""

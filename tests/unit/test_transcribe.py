@@ -7,9 +7,11 @@ import pytest
 import torch
 from test_gate import hum, noise, vowels
 
+from hanlin.data.audio import hearing
+from hanlin.data.audio.augment import Augment
 from hanlin.data.audio.read import RATE
-from hanlin.errors import DataError
-from hanlin.models import whisper
+from hanlin.errors import AbilityError, DataError
+from hanlin.models import gpt2, whisper
 from hanlin.tasks import transcribe
 from hanlin.tasks.batches import Bucketed
 from hanlin.tasks.predict import Predictor
@@ -107,3 +109,67 @@ def test_tables_and_archives(tmp_path, real_data):
     first = next(TASK.read(real_data / "data/speech/fsdd/fsdd.tar.gz"))
     assert isinstance(first.values["file"], bytes)
     assert first.values["label"] == "0"
+
+
+SPREAD = {"speeds": (0.8, 1.25), "noise_db": (10.0,), "time_masks": 1, "feature_masks": 1, "feature_width": 10}
+
+
+def sources(task, seed=0):
+    """Return a function from a step to what its rows hear."""
+    tokens = tokenizer.byte_level()
+    examples = [task.example({"audio": wav(voice(pitch)), "text": text}) for pitch, text in SPOKEN]
+    batches = Bucketed(task, task.encode(examples, tokens, 16), rows=3, tokens=None, seed=seed, pad=0)
+    return lambda step: batches.batch(step).source.values
+
+
+def test_training_hears_other_sound_at_every_step():
+    """Guards against one change drawn for all steps, a change that a restart draws anew, and none at all."""
+    task = TASK.model_copy(update={"augment": Augment(**SPREAD)})
+    one, again = sources(task), sources(task)
+    assert torch.equal(one(3), again(3))
+    assert one(3).shape != one(4).shape or not torch.equal(one(3), one(4))
+    other = sources(task, seed=1)
+    assert one(3).shape != other(3).shape or not torch.equal(one(3), other(3))
+
+
+def test_only_training_hears_other_sound(learned):
+    """Guards against answers about masked or noisy sound, and against sound that no longer fits the window."""
+    task = TASK.model_copy(update={"augment": Augment(**SPREAD), "window_s": 0.7})
+    examples = [task.example({"audio": wav(voice(pitch)), "text": text}) for pitch, text in SPOKEN]
+    encoded, plain = task.encode(examples, learned.tokenizer, 16), TASK.encode(examples, learned.tokenizer, 16)
+    assert all(np.array_equal(a.source, b.source) for a, b in zip(encoded, plain))
+    lengths = {len(row.source) for step in range(8) for row in task.augmented(encoded, seed=0, step=step)}
+    assert lengths == {48, 60}  # 0.6 s as it is, or at 1.25 of its speed; at 0.8 it would be 0.75 s
+
+
+def test_labelled_sound_without_a_voice_is_learned_from_and_says_nothing(learned):
+    """Guards against rows that the gate takes out of training in silence, and answers that look at the label."""
+    example = TASK.example({"audio": wav(noise(1.0, -30)), "text": "low"})
+    assert len(TASK.encode([example], learned.tokenizer, 16)) == 1
+    assert learned([example])[0].text == ""
+
+
+def test_a_checkpoint_says_how_it_hears(learned):
+    """Guards against 80 bands for a model of 128, short rows for one that knows 30 seconds, and no language token."""
+    config = whisper.Config(features=128, start=7, first=8, then=(9, 10))
+    task = TASK.opened(config)
+    assert (task.features, task.filled, task.window_s, task.opening) == (128, True, 30.0, (7, 8, 9, 10))
+    (row,) = task.encode([task.example({"audio": wav(voice(100.0)), "text": "ab"})], learned.tokenizer, 16)
+    assert row.source.shape == (3000, 128)
+    assert row.ids[:4] == (7, 8, 9, 10)
+    assert row.targets[:3] == [8, 9, 10]
+    assert len(row.targets) == len(row.ids)
+    assert learned.task.filled is False
+    assert learned.task.window_s == 4.0
+    with pytest.raises(AbilityError, match=r"model gpt2: reads no sound; a model of the family whisper"):
+        TASK.opened(gpt2.Config())
+
+
+def test_threads_change_nothing(learned):
+    """Guards against recordings in the order in which threads finish, and an error that names another file."""
+    ear, sounds = TASK.ear, [wav(voice(pitch, seconds)) for pitch, seconds in ((100, 1.5), (180, 0.3), (290, 0.5))]
+    one, four = (hearing.together(sounds, ear, "abc", [True] * 3, threads) for threads in (1, 4))
+    for a, b in zip(one, four):
+        assert np.array_equal(a[0].frames, b[0].frames)
+    with pytest.raises(DataError, match=r"^b: not a sound file"):
+        hearing.together([sounds[0], b"none", b"none"], ear, "abc", [True] * 3, 4)

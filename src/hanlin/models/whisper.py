@@ -256,9 +256,8 @@ class Whisper(Model[Config], Decodes, Encodes):
             layout = _flush(layout.real.gather(1, order), layout.longest)
         length = frames.shape[1] if layout is None else layout.longest
         if length > window:
-            raise AbilityError(
-                problem("Whisper", f"{length:,} frames", f"at most {window:,}", do="cut it into windows")
-            )
+            given, do = f"{length:,} frames", "cut it into windows"
+            raise AbilityError(problem("Whisper", given, f"at most {window:,}", do=do))
         if self.config.any_length:
             return frames[:, :window], layout and _flush(layout.real[:, :window], length)
         return _silenced(frames, layout, window), None

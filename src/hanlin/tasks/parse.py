@@ -12,7 +12,6 @@ Training rows whose query the form cannot say (`foreign`) are counted, and nothi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,21 +21,16 @@ import numpy as np
 
 from hanlin.batch import Batch, Tokens
 from hanlin.errors import DataError, problem
-from hanlin.generate import constrain
 from hanlin.metrics.contract import FRACTION, Estimate, Numbers, Rows, Sums, mean
 from hanlin.metrics.texts import exact, execution
 from hanlin.models.contract import Model
-from hanlin.objectives import seq2seq
 from hanlin.tasks import contract, rows
 from hanlin.tasks.contract import Raw, Row, Task
-from hanlin.tasks.sql import form, grammar
-from hanlin.tasks.sql.database import Database, Result, Table
-from hanlin.tasks.sql.slots import Slots, count, emptied, filled
+from hanlin.tasks.sql import knowledge
+from hanlin.tasks.sql.knowledge import Database, Result, Slots, Table
 from hanlin.tasks.writing.sentences import text_of
-from hanlin.tasks.writing.seq2seq import Writer, Written, picked
+from hanlin.tasks.writing.seq2seq import Nats, Writer, Written, picked
 from hanlin.text.tokenizer import Tokenizer
-
-FEW = 100  # training rows; of more, a column counts as named by questions from the second time on
 
 
 class Example(contract.Example):
@@ -106,28 +100,17 @@ class Config(Task[Example, Prediction], Writer):
         if self.kind == "frame":
             return self
         tables = self.tables or self._database.tables()
-        columns = {each.name: each.columns for each in tables}
-        lists, named, foreign = set[str](), Counter[str](), 0
-        for each in examples:
-            try:
-                said, read = form.formed(each.query or "", columns)
-            except form.Foreign:
-                foreign += 1
-                continue
-            lists |= {*read}
-            named.update(form.compared(said))
+        lists, named, foreign = knowledge.learned([each.query or "" for each in examples], tables)
         if foreign == len(examples):
             raise DataError(problem("data.train", "no query that the database's grammar can say", "SELECT … FROM …"))
-        least = 1 if len(examples) < FEW else 2
-        usual = tuple(sorted(each for each, times in named.items() if times >= least))
-        learned = {"tables": tables, "lists": tuple(sorted(lists)), "named": usual, "foreign": foreign}
+        learned = {"tables": tables, "lists": lists, "named": named, "foreign": foreign}
         return type(self)(**{**dict(self), **learned})  # anew: nothing that was made from the old fields stays
 
     def heads(self) -> Mapping[str, int]:
         """Return no head: the model writes."""
         return {}
 
-    def objective(self) -> seq2seq.Config:
+    def objective(self) -> Nats:
         """Return the nats of the query."""
         return self.loss()
 
@@ -144,11 +127,7 @@ class Config(Task[Example, Prediction], Writer):
         source, texts = self._slots.taken(example.question)
         if example.query is None:
             return source, None, texts
-        try:
-            said, _ = form.formed(example.query, self._columns)
-        except form.Foreign:
-            said = ""
-        return source, emptied(said, texts), texts
+        return source, knowledge.said(example.query, self._columns, texts), texts
 
     def labels_of(self, rows: Sequence[Row]) -> None:
         """Return nothing: the targets say it all."""
@@ -157,13 +136,13 @@ class Config(Task[Example, Prediction], Writer):
     def run(self, model: Model[Any], batch: Batch[Any], tokenizer: Tokenizer) -> list[Written]:
         """Return what is written for each row; a query names only those slots that its question has."""
         if self.kind == "frame" or not self.constrained:
-            return self.write(model, batch, tokenizer, None if self.lark is None else constrain.lark(self.lark))
+            return self.write(model, batch, tokenizer, knowledge.own(self.lark))
         assert isinstance(batch.source, Tokens), "questions are text"
-        slots = [min(count(tokenizer.decode(ids)), grammar.SLOTS) for ids in batch.source.ids.tolist()]
+        slots = knowledge.slots_of(tokenizer.decode(ids) for ids in batch.source.ids.tolist())
         found: dict[int, Written] = {}
         for each in sorted({*slots}):
             places = [place for place, number in enumerate(slots) if number == each]
-            keeps = constrain.lark(grammar.rules(self.tables, self.lists, each))
+            keeps = knowledge.keeps(self.tables, self.lists, each)
             found |= dict(zip(places, self.write(model, picked(batch, places), tokenizer, keeps)))
         return [found[place] for place in range(len(slots))]
 
@@ -176,8 +155,8 @@ class Config(Task[Example, Prediction], Writer):
             return Prediction(query="", complete=False)
         if self.kind == "frame":
             return Prediction(query=written.text, complete=True)
-        said = filled(written.text, rows[0].note)
-        return Prediction(query="" if said is None else form.sql(said), complete=said is not None)
+        query = knowledge.answer(written.text, rows[0].note)
+        return Prediction(query=query or "", complete=query is not None)
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, Estimate]:
         """Return `exec_accuracy`, `complete` and `explained`, the share of complete queries that SQLite can plan.

@@ -17,7 +17,7 @@ from hanlin.errors import BundleError, DataError, problem
 from hanlin.models.contract import Model
 from hanlin.tasks import contract
 from hanlin.tasks.batches import in_turn
-from hanlin.tasks.contract import E, P, Row, Task
+from hanlin.tasks.contract import E, Opens, P, Row, Task
 from hanlin.text.tokenizer import Tokenizer
 
 TOKENS = 8192  # of a batch, padding included
@@ -32,6 +32,7 @@ class Predictor(Generic[E, P]):
         self, task: Task[E, P], model: Model[Any], tokenizer: Tokenizer, *, context: int | None = None
     ) -> None:
         """Keep the three; `context` is the most tokens a row may have, the model's own where left out."""
+        task = task.opened(model.config) if isinstance(task, Opens) else task
         self.task, self.model, self.tokenizer = task, model, tokenizer
         self.context = min(context or model.config.context, model.config.context)
         self.truncated = 0  # tokens cut off so far

@@ -18,12 +18,11 @@ from hanlin.errors import DataError, nearest, problem
 from hanlin.metrics.contract import Estimate, Numbers, Rows
 from hanlin.metrics.texts import bleu, chrf
 from hanlin.models.contract import Model
-from hanlin.objectives import seq2seq
 from hanlin.tasks import contract, rows
 from hanlin.tasks.contract import Raw, Row, Task
 from hanlin.tasks.reading import pairs
 from hanlin.tasks.writing.sentences import scripted, text_of
-from hanlin.tasks.writing.seq2seq import Writer, Written
+from hanlin.tasks.writing.seq2seq import Nats, Writer, Written
 from hanlin.text.tokenizer import Tokenizer
 
 
@@ -95,7 +94,7 @@ class Config(Task[Example, Prediction], Writer):
         """Return no head: the model writes."""
         return {}
 
-    def objective(self) -> seq2seq.Config:
+    def objective(self) -> Nats:
         """Return the nats of the translation."""
         return self.loss()
 

@@ -74,7 +74,8 @@ class _Reading:
         part = self.parts[-1]
         part.body += memoryview(data)[start:end]
         if not part.file and len(part.body) > LONGEST:
-            raise Refused(400, problem(_shown(part.name), "too long", f"at most {LONGEST:,} bytes"))
+            name = _shown(part.name)
+            raise Refused(400, problem(name, "too long", f"at most {LONGEST:,} bytes"), param=name)
 
     def end(self) -> None:
         self.whole = True
@@ -127,7 +128,7 @@ def _gathered(parts: list[_Part]) -> Form:
         if part.name.endswith(LISTS):
             fields[part.name] = (*before, text)
         elif before != ():
-            raise Refused(400, problem(_shown(part.name), "stands twice"))
+            raise Refused(400, problem(_shown(part.name), "stands twice"), param=_shown(part.name))
         else:
             fields[part.name] = text
     return Form(fields=fields, file=bytes(files[0].body))

@@ -118,6 +118,8 @@ def heard(predictor: Predictor[Any, Any], sound: bytes, longest_s: float) -> tup
     from hanlin.tasks import transcribe
 
     assert isinstance(predictor.task, transcribe.Config)
+    if not sound:
+        raise Refused(400, problem("file", "empty", "a sound file"), param="file")
     task = predictor.task.model_copy(update={"longest_s": min(predictor.task.longest_s, longest_s)})
     try:
         example = task.example({"audio": sound})

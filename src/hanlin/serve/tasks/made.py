@@ -47,11 +47,11 @@ def abilities(found: Bundle) -> Abilities:
 
 
 def _predictor(found: Bundle) -> Predictor[Any, Any] | None:
-    """Return the predictor; None for a folder from elsewhere whose heads alone say what it may be for."""
+    """Return the predictor; None for a folder that no task has been saved in: its heads alone say what for."""
     try:
         return opened(found)
     except BundleError:
-        if found.card.get("task"):
+        if found.card.get("settings"):
             raise
         return None
 

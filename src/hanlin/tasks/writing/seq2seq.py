@@ -28,6 +28,8 @@ from hanlin.objectives import seq2seq
 from hanlin.tasks.contract import Opens, Row
 from hanlin.text.tokenizer import Tokenizer
 
+Nats = seq2seq.Config  # what such tasks minimise
+
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
