@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ def theirs(config: llama.Config, batches: torch.Tensor) -> list[float]:
         )
         data = [{"input_ids": ids[:-1], "labels": ids[:-1]} for ids in batches.reshape(-1, length)]
         Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()]).train()
-    times = [after - before for before, after in zip(marks, marks[1:])]
+    times = [after - before for before, after in pairwise(marks)]
     return times[WARM - 1 :]
 
 

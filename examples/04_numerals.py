@@ -33,7 +33,7 @@ def read(model, number):
     return "".join(LETTERS[each] for each in written[1:] if each < START)
 
 
-def main(steps=350):
+def main(steps=400):
     """Learn from random numbers; show numbers never seen."""
     sizes = dict(vocab=END + 1, dim=48, hidden=64, layers=1, encoder="bidirectional", attention="luong", start=START)
     model = rnn.Config(kind="gru", **sizes).build(seed=0)

@@ -45,7 +45,12 @@ def main(steps=300):
         if step % 100 == 0:
             print(f"step {step:3}: {loss.item():.2f} nats a hidden word")
     model.eval()
-    for text in ("the old [MASK] eats some bamboo", "the young cat wants some [MASK]", "这 只 [MASK] 喜欢 吃 骨头", "这 只 兔子 想要 吃 [MASK]"):
+    for text in (
+        "the old [MASK] eats some bamboo",
+        "the young cat wants some [MASK]",
+        "这 只 [MASK] 喜欢 吃 骨头",
+        "这 只 兔子 想要 吃 [MASK]",
+    ):
         asked = torch.tensor([[words.index(each) for each in text.split()]])
         chances = model.logits(model(asked))[0, text.split().index("[MASK]")].softmax(0)
         best = chances.topk(3)

@@ -23,12 +23,12 @@ def zen():
     return codecs.decode(this.s, "rot13")
 
 
-def main(steps=250, folder="runs/zen"):
+def main(steps=400, folder="runs/zen"):
     """Learn windows of 64 bytes; write at several temperatures."""
     text, tokenizer = zen(), byte_level()
     ids = torch.tensor(tokenizer.document(text))
-    model = llama.Config(vocab=tokenizer.vocab, dim=96, layers=2, heads=4, hidden=192, context=128, tied=True).build()
-    optimizer = adamw.Config(rate=4e-3, weight_decay=0.0).build(model)
+    model = llama.Config(vocab=tokenizer.vocab, dim=80, layers=2, heads=4, hidden=160, context=128, tied=True).build()
+    optimizer = adamw.Config(rate=6e-3, weight_decay=0.0).build(model)
     for step in range(steps + 1):
         draw = torch.Generator().manual_seed(step)
         rows = torch.stack([ids[at : at + 65] for at in torch.randint(0, len(ids) - 65, (16,), generator=draw)])
@@ -37,7 +37,7 @@ def main(steps=250, folder="runs/zen"):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 50 == 0:
+        if step % 100 == 0:
             print(f"step {step:3}: {loss.item():.2f} nats a byte")
     bundle.write(Path(folder), model.eval(), tokenizer)
     opened = hanlin.load(folder)

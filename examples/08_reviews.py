@@ -17,7 +17,7 @@ task: {name: classify}
 data: {train: FOLDER/reviews.csv, valid_fraction: 0.2}
 optimizer: {name: adamw, rate: 2e-3}
 schedule: {name: cosine, warmup: 0.1}
-plan: {steps: STEPS, rows: 32, context: 48, precision: fp32}
+plan: {steps: STEPS, rows: 16, context: 48, precision: fp32, threads: 1}
 """
 
 
@@ -33,7 +33,7 @@ def review(dice):
     return "，".join(parts) + "。", "好评" if good else "差评"
 
 
-def main(steps=120, folder="runs/reviews"):
+def main(steps=60, folder="runs/reviews"):
     """Write the table and the recipe, train as from the command line, ask."""
     dice, place = random.Random(0), Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,12 @@ def main(steps=120, folder="runs/reviews"):
     (place / "recipe.yaml").write_text(RECIPE.replace("FOLDER", str(place)).replace("STEPS", str(steps)))
     assert cli.run(["train", str(place / "recipe.yaml"), "--output", str(place / "run"), "--fresh"]) == 0
     model = hanlin.load(str(place / "run"))
-    asked = ["房间很干净，服务很热情。", "早餐不好吃，前台太冷淡。", "床很舒服，大堂很漂亮。", "位置不方便，味道太失望。"]
+    asked = [
+        "房间很干净，服务很热情。",
+        "早餐不好吃，前台太冷淡。",
+        "床很舒服，大堂很漂亮。",
+        "位置不方便，味道太失望。",
+    ]
     answers = model.predict(asked)
     for text, answer in zip(asked, answers):
         print(text, answer.label, " ".join(f"{name} {chance:.0%}" for name, chance in answer.probabilities.items()))

@@ -49,7 +49,9 @@ def main(steps=120):
     print("English:", learn(model, ENGLISH, adamw.Config().rate * 3, steps))
     model.requires_grad_(False)
     for block in model.blocks:
-        for part, name in [(block.attn, each) for each in "qkvo"] + [(block.mlp, each) for each in ("gate", "up", "down")]:
+        for part, name in [(block.attn, each) for each in "qkvo"] + [
+            (block.mlp, each) for each in ("gate", "up", "down")
+        ]:
             setattr(part, name, Thin(getattr(part, name)))
     print("French: ", learn(model, FRENCH, 1e-2, steps))
     for each in model.modules():

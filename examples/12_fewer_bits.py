@@ -12,15 +12,14 @@ from hanlin.optim import adamw
 TEXT = "床前明月光，疑是地上霜。举头望明月，低头思故乡。" * 2
 
 
-def rounded(model, bits, group=32):
-    """Return a copy whose matrices hold whole numbers of `bits` bits, times one step for each `group` weights."""
+def rounded(model, bits):
+    """Return a copy whose matrices hold whole numbers of `bits` bits, times one step a matrix."""
     small = copy.deepcopy(model)
     most = 2 ** (bits - 1) - 1
     for each in small.parameters():
         if each.ndim == 2:
-            parts = each.data.view(-1, group)
-            step = parts.abs().amax(1, keepdim=True).clamp(min=1e-9) / most
-            each.data = ((parts / step).round().clamp(-most, most) * step).view_as(each)
+            step = each.abs().max() / most
+            each.data = (each.data / step).round() * step
     return small
 
 
@@ -33,7 +32,7 @@ def written(model, ids, count):
     return ids
 
 
-def main(steps=150):
+def main(steps=100):
     """Learn a poem by heart; recite it with fewer and fewer bits."""
     letters = sorted(set(TEXT))
     ids = torch.tensor([[letters.index(each) for each in TEXT]])
@@ -51,7 +50,7 @@ def main(steps=150):
         small = model if bits == 32 else rounded(model, bits)
         said = written(small, ids[0, :2].tolist(), 22)
         rights[bits] = sum(a == b for a, b in zip(said, ids[0].tolist())) - 2
-        size = weights * (bits + (16 / 32 if bits < 32 else 0)) / 8 / 1024
+        size = weights * bits / 8 / 1024
         print(f"{bits:2} bits {size:6.0f} KiB  {''.join(letters[each] for each in said)}  {rights[bits]} of 22 right")
     return rights
 

@@ -18,7 +18,7 @@ from hanlin.config import dump
 from hanlin.errors import DataError, HanlinError
 from hanlin.models import bert
 from hanlin.models.contract import ModelConfig
-from hanlin.tasks import answer, classify, contract, rows, similar, tag
+from hanlin.tasks import answer, classify, contract, rows, similar, tag, zeroshot
 from hanlin.tasks.batches import Bucketed
 from hanlin.tasks.contract import Task
 from hanlin.tasks.predict import Predictor
@@ -69,6 +69,7 @@ TABLE = {
     "classify-pairs": Entry(classify.Config(), ENCODER, PAIRS, {"text": 7, "label": "1"}),
     "classify-multi": Entry(classify.Config(kind="multi"), ENCODER, MULTI, {"text": "", "label": []}),
     "classify-rating": Entry(classify.Config(kind="rating"), ENCODER, RATED, {"text": "a", "label": "much"}),
+    "zeroshot": Entry(zeroshot.Config(classes=("entailment", "no")), ENCODER, SINGLE, {"text": " ", "label": "up"}),
     "tag": Entry(tag.Config(), READER, TAGGED, {"text": ["a", "b"], "tags": ["O"]}),
     "tag-legal": Entry(
         tag.Config(legal=True, scheme="bioes"), READER, SPANNED, {"text": "Ada", "tags": [[0, 4, "PER"]]}

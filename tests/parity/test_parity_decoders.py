@@ -1,4 +1,4 @@
-"""GPT-2, Llama, Mistral, Qwen2 and Qwen3 are those of transformers: logits, gradients, greedy tokens, folders, both ways.
+"""GPT-2, Llama, Mistral, Qwen2 and Qwen3 are those of transformers: logits, gradients, tokens, folders, both ways.
 
     theirs, every parameter random ── save_pretrained ──> folder ── bundle.read_model ──> ours     (TestTheirsInOurs)
     ours, every parameter random ───── bundle.write ────> folder ── from_pretrained ────> theirs   (TestOursInTheirs)

@@ -35,8 +35,9 @@ from hanlin.text.tokenizer import byte_level
 
 pytestmark = pytest.mark.parity
 
-# The issue asks for 1e-4. Measured over all cases here: logits (up to 10) differ by 4e-6, gradients (up to 2) by 2e-6.
-CLOSE = {"atol": 2e-5, "rtol": 2e-5}
+# The issue asks for 1e-4. Measured over all cases: logits and states (up to 4.5) differ by at most 1.5e-6, gradients
+# (up to 0.25) by 1.2e-7.
+CLOSE = {"atol": 5e-6, "rtol": 5e-6}
 VOCAB, WINDOW = 300, 14
 WHISPER = {
     "vocab_size": VOCAB,
@@ -348,9 +349,9 @@ def sounds():
 
 
 def alike(found, expected):
-    """Near silence theirs, in fp32, is off by up to 7e-5; the mean over all frames by 2e-7."""
+    """Near silence theirs, in fp32, is off by up to 7e-5; the mean over all frames is at most 2.4e-7."""
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-    assert (found - expected).abs().mean() < 2e-6
+    assert (found - expected).abs().mean() < 5e-7
 
 
 @pytest.mark.parametrize("features", [80, 128])

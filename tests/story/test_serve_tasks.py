@@ -249,7 +249,7 @@ def test_a_client_that_leaves_gives_its_place_back(server, monkeypatch):
     for _ in range(2):
         with pytest.raises(httpx.ReadTimeout):
             post(server, "/v1/tasks/classify", body, timeout=0.3)
-    serving.until(lambda: server.worker.load().waiting == 0)
+    serving.until(lambda: server.worker.load().waiting == 0, seconds=5)
     gate.set()
     serving.until(server.idle)
     monkeypatch.undo()

@@ -1,6 +1,7 @@
 """Transcription, from bytes of sound to text: what is learned, what is not said, and long recordings."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from hanlin.data.audio.augment import Augment
 from hanlin.data.audio.read import RATE
 from hanlin.errors import AbilityError, DataError
 from hanlin.models import gpt2, whisper
-from hanlin.tasks import transcribe
+from hanlin.tasks import learn, transcribe
 from hanlin.tasks.batches import Bucketed
 from hanlin.tasks.predict import Predictor
 from hanlin.text import tokenizer
+from hanlin.train.recipe import build
 
 soundfile = pytest.importorskip("soundfile")
 pytest.importorskip("soxr")
@@ -173,3 +175,20 @@ def test_threads_change_nothing(learned):
         assert np.array_equal(a[0].frames, b[0].frames)
     with pytest.raises(DataError, match=r"^b: not a sound file"):
         hearing.together([sounds[0], b"none", b"none"], ear, "abc", [True] * 3, 4)
+
+
+def test_a_set_says_which_of_its_rows_are_held_out(tmp_path):
+    """Guards against held-out recordings that are learned from, and rows of both sides in one."""
+    for number, (pitch, text) in enumerate([*SPOKEN, (120.0, "low")]):
+        (tmp_path / f"{number}.wav").write_bytes(wav(voice(pitch)))
+        split = "dev" if number == 1 else "train"
+        row = {"audio": f"{number}.wav", "text": text, "split": split}
+        with (tmp_path / "labels.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    model = {"family": "whisper", "any_length": True, "dim": 16, "layers": 1, "heads": 2, "source_context": 150}
+    task = {"name": "transcribe", "window_s": 3.0, "limit": 4}
+    data = {"train": str(tmp_path), "held": {"split": "dev"}}
+    recipe = build({"model": model, "task": task, "data": data, "plan": {"steps": 1, "rows": 2, "context": 16}})
+    found = learn.material(recipe, tmp_path / "run", [].append)
+    assert [each.text for each in found.train] == ["low", "高", "low"]
+    assert [each.text for each in found.valid] == ["mid"]

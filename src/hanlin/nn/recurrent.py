@@ -18,7 +18,6 @@ W a state: H, or 2 H for an LSTM (h | c).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -160,7 +159,8 @@ class Recurrent(nn.Module):
     def _fused(self, x: Tensor, state: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return torch's own answer for rows x (N, L, D), or for packed tokens (tokens, D) with `sizes`."""
         weights = [self.enter.weight, self.again.weight, self.enter.bias, self.again.bias]
-        kernel: Callable[..., Any] = {"rnn": torch.rnn_tanh, "gru": torch.gru, "lstm": torch.lstm}[self.kind]
+        kernels: dict[str, Any] = {"rnn": torch.rnn_tanh, "gru": torch.gru, "lstm": torch.lstm}
+        kernel = kernels[self.kind]
         start = [each[None].contiguous() for each in state.split(self.hidden, 1)]
         given = start if self.kind == "lstm" else start[0]
         # biases, layers, dropout, training (only a dropout would look at it), both ways

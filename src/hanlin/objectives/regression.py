@@ -20,7 +20,7 @@ from hanlin.models.contract import Model
 from hanlin.objectives.classification import Answers
 from hanlin.objectives.contract import Loss, Objective, Part
 
-ERRORS = {"squared": F.mse_loss, "absolute": F.l1_loss, "huber": F.huber_loss}
+ERRORS: dict[str, Any] = {"squared": F.mse_loss, "absolute": F.l1_loss, "huber": F.huber_loss}
 
 
 class Config(Objective):

@@ -122,8 +122,9 @@ def _answers(predictor: Predictor[Any, Any], config: Config, skip: int = 0) -> I
         sound = next((raw for raw in chunk if not raw.error), None)
         if not taken and sound is not None:
             taken = rows.guess(task, list(sound.values), chosen, str(path), labelled=False)
-        fresh, skip = chunk[skip:], max(0, skip - len(chunk))
-        yield from _lines(predictor, fresh, taken, str(path))
+        if skip < len(chunk):  # a chunk that was begun is answered whole: other company would change the last digits
+            yield from islice(_lines(predictor, chunk, taken, str(path)), skip, None)
+        skip = max(0, skip - len(chunk))
 
 
 def _lines(

@@ -13,7 +13,6 @@ from hanlin.config import Config as Frozen
 
 if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help is quick
     from hanlin.data.manifest import Manifest
-    from hanlin.data.pipeline.mixing import Mix
     from hanlin.data.shards import Shards
     from hanlin.report import Report
     from hanlin.text.tokenizer import Tokenizer
@@ -72,9 +71,9 @@ def prepare(config: Config, watch: Callable[[str, int, int], None] = lambda *_: 
     """Make the folder: shards, tokenizer and report; `watch` hears what is being done and how far it is."""
     from hanlin.config import parse
     from hanlin.data.clean.contract import DEFAULT
-    from hanlin.data.pipeline import corpus
+    from hanlin.data.pipeline import corpus, mixing
     from hanlin.machine import cores
-    from hanlin.text import tokenizer
+    from hanlin.text.tokenizer import Config as Making
 
     made: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab, "fallback": not config.no_fallback}
     plan = corpus.Plan(
@@ -86,33 +85,17 @@ def prepare(config: Config, watch: Callable[[str, int, int], None] = lambda *_: 
         clean=tuple(step for given in config.clean for step in (DEFAULT if given == "default" else (given,))),
         near=config.near,
         lines=config.lines,
-        tokenizer=parse(tokenizer.Config, {"from": config.tokenizer} if config.tokenizer else made, "tokenizer"),
+        tokenizer=parse(Making, {"from": config.tokenizer} if config.tokenizer else made, "tokenizer"),
         seed=config.seed,
         anonymize=config.anonymize,
         vault=config.vault,
         salt=config.salt_file,
         against=tuple(each.strip() for each in (config.against or "").split(",") if each.strip()),
         against_remove=config.against_remove,
-        mix=_mix(config),
+        mix=mixing.asked(config.mix, config.temperature, config.mix_by, config.repeats),
     )
     workers = config.workers or cores()
     return corpus.prepare(plan, Path(config.output), engine=config.engine, workers=workers, watch=watch)
-
-
-def _mix(config: Config) -> Mix | None:
-    """Return the mixture that is asked for, if any is: weights, a temperature, or shares by language."""
-    from hanlin.data.pipeline import mixing
-    from hanlin.errors import ConfigError, problem
-
-    if config.mix is None and config.temperature == 1:
-        alone = [
-            name for name, given in (("mix_by", config.mix_by != "source"), ("repeats", config.repeats != 4)) if given
-        ]
-        if alone:
-            raise ConfigError(*(problem(each, "without a mixture", do="add --mix or --temperature") for each in alone))
-        return None
-    weights = mixing.parsed(config.mix) if config.mix else {}
-    return mixing.Mix(by=config.mix_by, weights=weights, temperature=config.temperature, most=config.repeats)
 
 
 @contextmanager
@@ -171,11 +154,9 @@ def _use_shards(recipe: Recipe, folder: Path, report: Report) -> None:
 @contextmanager
 def _ends(recipe: Recipe) -> Iterator[dict[str, str]]:
     """Yield the two corpora in place of one where the end of each document is held out, `data.hold: end`."""
-    import json
     import tempfile
 
-    from hanlin.data import localdocs
-    from hanlin.data.tally import Tally
+    from hanlin.data import ends
     from hanlin.train import recipe as recipes
 
     data = recipe.data
@@ -183,12 +164,8 @@ def _ends(recipe: Recipe) -> Iterator[dict[str, str]]:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="hanlin-") as scratch:
-        sides = {name: Path(scratch) / f"{name}.jsonl" for name in ("source", "valid")}
-        with sides["source"].open("w") as learned, sides["valid"].open("w") as held:
-            for each in localdocs.corpus(recipes.corpus(data), Tally(), field=data.field, limit_bytes=data.limit_bytes):
-                place = int(len(each.text) * (1 - data.valid_fraction))
-                learned.write(json.dumps({"text": each.text[:place]}) + "\n")
-                held.write(json.dumps({"text": each.text[place:]}) + "\n")
+        chosen = {"fraction": data.valid_fraction, "field": data.field, "limit_bytes": data.limit_bytes}
+        sides = ends.hold_out(recipes.corpus(data), Path(scratch), **chosen)  # type: ignore[arg-type]
         yield {"field": "text", **{name: str(path) for name, path in sides.items()}}
 
 

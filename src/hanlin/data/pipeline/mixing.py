@@ -140,6 +140,16 @@ def _documents(folder: str, part: Part, mix: Mix, seed: int = 0) -> Iterator[tup
     yield from zip(names, found.splits.tolist(), found.lengths.tolist(), draws.tolist(), strict=True)
 
 
+def asked(told: str | None, temperature: float, by: Literal["source", "language"], repeats: float) -> Mix | None:
+    """Return the mixture that is asked for, None where nothing is; ConfigError for choices about none."""
+    if told is None and temperature == 1:
+        alone = [name for name, given in (("mix_by", by != "source"), ("repeats", repeats != 4)) if given]
+        if alone:
+            raise ConfigError(*(problem(each, "without a mixture", do="add --mix or --temperature") for each in alone))
+        return None
+    return Mix(by=by, weights=parsed(told) if told else {}, temperature=temperature, most=repeats)
+
+
 def parsed(text: str) -> dict[str, float]:
     """Return the weights in `name=weight,name=weight`; ConfigError where it says anything else."""
     found: dict[str, float] = {}

@@ -115,9 +115,9 @@ class Index:
             assert self.encoder is not None
             rankings.append(dict(_best(self.vectors @ self.encoder.embed([query]).vectors[0], depth)))
         found = fused([list(each) for each in rankings]) if way == "hybrid" else rankings[0] if rankings else {}
-        hits = [self.hit(row, score) for row, score in found.items()]
+        hits = [self.hit(row, score) for row, score in list(found.items())[: limit if read is None else depth]]
         if read is not None and hits:
-            again = read(query, [each.text for each in hits[:depth]])
+            again = read(query, [each.text for each in hits])
             hits = [replace(each, score=float(score)) for each, score in zip(hits, again)]
             hits.sort(key=lambda each: -each.score)
         return hits[:limit]
