@@ -8,7 +8,6 @@ import torch
 import hanlin
 from hanlin import bundle
 from hanlin.batch import IGNORE, Batch
-
 from hanlin.models import rnn
 from hanlin.objectives import next_token
 from hanlin.optim import adamw

@@ -43,7 +43,7 @@ def main(steps=500):
         optimizer.step()
         if step % 100 == 0:
             print(f"step {step:3}: {loss.item():.3f} nats a letter   hanlin -> {sort(model, 'hanlin')}")
-    words = "planet wisdom school teapot python zigzag".split()
+    words = ["planet", "wisdom", "school", "teapot", "python", "zigzag"]
     for word in words:
         print(f"{word} -> {sort(model, word)}", "" if sort(model, word) == "".join(sorted(word)) else "(wrong)")
     return sum(sort(model, word) == "".join(sorted(word)) for word in words) / len(words)

@@ -2,9 +2,9 @@
 
 import lzma
 import math
+from pydoc_data.topics import topics
 
 import torch
-from pydoc_data.topics import topics
 
 from hanlin.batch import Batch
 from hanlin.generate.score import score

@@ -9,8 +9,8 @@ from hanlin.objectives import next_token
 from hanlin.optim import adamw
 from hanlin.text.tokenizer import byte_level
 
-ENGLISH = "one two three four five six seven eight nine ten".split()
-FRENCH = "un deux trois quatre cinq six sept huit neuf dix".split()
+ENGLISH = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+FRENCH = ["un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "dix"]
 
 
 class Thin(nn.Module):

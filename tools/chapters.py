@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +117,7 @@ def _serve(words):
 def expected(text):
     """Return, for every python block, the body of the text block right after it, '' where there is none."""
     found = [*blocks(text), ("", "")]
-    return [after[1] if after[0] == "text" else "" for here, after in zip(found, found[1:]) if here[0] == "python"]
+    return [after[1] if after[0] == "text" else "" for here, after in pairwise(found) if here[0] == "python"]
 
 
 def written(text, outputs):

@@ -108,7 +108,7 @@ def find(text: str, kinds: Sequence[str] | None = None, tag: Tag | None = None) 
     """Return the personal data of a text in order, none overlapping: the longest first, then the most certain.
 
     `kinds`: all that are known, by default; others may come from `tag`, whose spans lose against longer ones.
-    Wrong and missed spans: `python -m benchmarks.privacy`.
+    Wrong and missed spans: `python -m benchmarks.corpus.privacy`.
 
     >>> [span.text for span in find("Write to ann@example.org or call +44 20 7946 0958.")]
     ['ann@example.org', '+44 20 7946 0958']

@@ -16,7 +16,7 @@ training text: Lee et al., arXiv:2107.06499.
 Two texts with a share (Jaccard index) of s are compared with a probability of 1 - (1 - s^8)^32: 0.996 at 0.8, 0.42 at
 0.6, 0.02 at 0.4; the estimate of s that then decides has a standard error of sqrt(s (1 - s) / 256): 0.025 at 0.8.
 Our own code, for rensa 0.5, the fastest library tried, signs texts of 3,000 characters at a third to a quarter of its
-speed, though texts of 500 at 1.4 times it (benchmarks/duplicates.py).
+speed, though texts of 500 at 1.4 times it (benchmarks/corpus/duplicates.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The texts that a small bilingual encoder is pre-trained on, and what that is worth on four Chinese tasks.
 
-python -m benchmarks.pretraining FOLDER      writes FOLDER/texts.jsonl; HANLIN_DATA names the folder that holds data/
+python -m benchmarks.tasks.pretraining FOLDER      writes FOLDER/texts.jsonl
 hanlin train bert-mini data.train=FOLDER/texts.jsonl
 python -m benchmarks.scores chnsenticorp chnsenticorp-fresh thucnews thucnews-fresh …
 

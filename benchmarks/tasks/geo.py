@@ -1,6 +1,6 @@
 """Geo880's questions to SQL in five folds of the 598 shared rows, the nearest question's query beside each.
 
-python -m benchmarks.geo [--folds 5] [--only 0 1] [--output runs/geo-folds] [key=value …]
+python -m benchmarks.tasks.geo [--folds 5] [--only 0 1] [--output runs/geo-folds] [key=value …]
 
 HANLIN_DATA names the folder that holds data/. Each fold trains the recipe `geo880` (with the overrides given) on the
 other four. Rows whose own query finds nothing are left out of accuracy; order counts only under ORDER BY.
@@ -78,7 +78,7 @@ def main() -> None:
     names = ("train", "dev")
     lines = [line for name in names for line in (HOME / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
     parts = folds([json.loads(line) for line in lines], given.folds)
-    print(heading("Geo880: questions to SQL", "python -m benchmarks.geo"))
+    print(heading("Geo880: questions to SQL", "python -m benchmarks.tasks.geo"))
     keys = ("exec_accuracy", "nearest", "complete", "explained", "counted", "foreign")
     found = []
     for number in given.only or range(given.folds):

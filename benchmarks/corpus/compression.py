@@ -1,6 +1,8 @@
 """Bytes per token by file: tokenizers trained here on the training parts, beside GPT-2's and Llama-2's vocabularies.
 
-python -m benchmarks.compression [--vocab 16384] [--megabytes 2]   HANLIN_DATA names the folder of data/ and models/
+python -m benchmarks.corpus.compression [--vocab 16384] [--megabytes 2]
+
+HANLIN_DATA names the folder of data/ and models/.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ def main() -> None:
         "Llama-2": Tokenizer.load(root / "models/llama2"),
     }
     made = f"--vocab {given.vocab} --megabytes {given.megabytes:g}"
-    print(heading("Bytes a token", f"python -m benchmarks.compression {made}"))
+    print(heading("Bytes a token", f"python -m benchmarks.corpus.compression {made}"))
     names = [f"{name}, {tokenizer.vocab:,}" for name, tokenizer in tokenizers.items()]
     found = []
     for file, language in SCORE.items():

@@ -1,8 +1,8 @@
 """How well passages are found: Cranfield and NPL by words, by vectors, by both; and how fast. Pairs: LCQMC, QBQTC.
 
-HANLIN_DATA=../shared python -m benchmarks.retrieval                             what needs no training
-HANLIN_DATA=../shared python -m benchmarks.retrieval --model FOLDER --read RATER  another encoder; read again by a rater
-HANLIN_DATA=../shared python -m benchmarks.retrieval --pairs                     STS-B, LCQMC, QBQTC as they are
+HANLIN_DATA=../shared python -m benchmarks.tasks.retrieval                              what needs no training
+HANLIN_DATA=../shared python -m benchmarks.tasks.retrieval --model FOLDER --read RATER  read again by a rater
+HANLIN_DATA=../shared python -m benchmarks.tasks.retrieval --pairs                      STS-B, LCQMC, QBQTC
 
 The place k of the fusion was fixed on Cranfield (`--ks` shows how). Codes 1 to 4 are relevant, all alike.
 """
@@ -51,10 +51,10 @@ def main() -> None:
     data = Path(os.environ.get("HANLIN_DATA", ROOT.parent / "shared")) / "data"
     model = chosen.model or packaged()
     if chosen.pairs:
-        print(heading("Similarity", "python -m benchmarks.retrieval --pairs"))
+        print(heading("Similarity", "python -m benchmarks.tasks.retrieval --pairs"))
         print(rows(["rows", "n", "spearman", "95 %"], list(pairs(data, model))))
         return
-    print(heading("Retrieval", "python -m benchmarks.retrieval"))
+    print(heading("Retrieval", "python -m benchmarks.tasks.retrieval"))
     read = ask.rater(chosen.read) if chosen.read else None
     made = encoder.load(model, precision=chosen.precision)
     for name in SETS[: 1 if chosen.ks else 2]:

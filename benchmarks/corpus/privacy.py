@@ -1,6 +1,6 @@
 """How well personal data is found, by kind and language, and how fast: on a labelled set, and on any text of yours.
 
-python -m benchmarks.privacy [FILE …]
+python -m benchmarks.corpus.privacy [FILE …]
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def speed(name: str, texts: list[str]) -> list[object]:
 
 def main() -> None:
     """Print the tables."""
-    print(heading("Personal data: found and missed", "python -m benchmarks.privacy"))
+    print(heading("Personal data: found and missed", "python -m benchmarks.corpus.privacy"))
     for half in ("tune", "score"):
         print(f"\nSentences and formats of `{half}`\n")
         print(rows(["language", "kind", "there", "found", "right", "recall", "precision"], accuracy(half)))

@@ -1,6 +1,6 @@
 """Ten sets of choices, answered by how likely a decoder finds each: accuracy against chance, shots 0 and 3.
 
-python -m benchmarks.choice MODEL [--sets NAME …] [--shots 0 3] [--rows 300]
+python -m benchmarks.tasks.choice MODEL [--sets NAME …] [--shots 0 3] [--rows 300]
 
 HANLIN_DATA names the folder that holds data/. MODEL is any decoder's folder or hub name. A choice's log-probability is
 divided by its characters, except where all choices end alike (winogrande, blimp). LAMBADA has no choices: the last word
@@ -170,7 +170,7 @@ def main() -> None:
             interval = f"{each.low:.3f} to {each.high:.3f}"
             table.append([name, shots, len(found), f"{each.value:.3f} ({interval})", f"{chance:.3f}", verdict, cut])
             print(*table[-1], flush=True)
-    print(heading(f"Choices by {given.model}", f"python -m benchmarks.choice {given.model} --rows {given.rows}"))
+    print(heading(f"Choices by {given.model}", f"python -m benchmarks.tasks.choice {given.model} --rows {given.rows}"))
     print(rows(["set", "shots", "rows", "accuracy (95 %)", "chance", "against chance", "tokens cut"], table))
 
 

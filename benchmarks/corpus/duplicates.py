@@ -1,6 +1,6 @@
 """How many planted near duplicates are found, by kind of edit and language, how many others are, and how fast.
 
-HANLIN_DATA=../shared python -m benchmarks.duplicates
+HANLIN_DATA=../shared python -m benchmarks.corpus.duplicates
 
 Peers are timed where they are installed: rensa, datasketch.
 """
@@ -160,7 +160,7 @@ def _peers() -> Iterator[tuple[str, Callable[[str], object]]]:
 def main() -> None:
     """Print the tables."""
     folder = Path(os.environ.get("HANLIN_DATA", ROOT.parent / "shared"))
-    print(heading("Near duplicates", "python -m benchmarks.duplicates"))
+    print(heading("Near duplicates", "python -m benchmarks.corpus.duplicates"))
     kinds, bands = recall(folder)
     print("Planted copies found, threshold 0.8; least and median share of shingles that copy and original have\n")
     print(rows(["language", "edit", "copies", "least", "median", "found"], kinds))

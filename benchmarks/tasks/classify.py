@@ -1,6 +1,6 @@
 """One pass over SST-2 beside transformers.Trainer: rows a second and accuracy, same model, batch and number type.
 
-python -m benchmarks.classify [--rows N] [--rounds N]      HANLIN_DATA names the folder that holds data/
+python -m benchmarks.tasks.classify [--rows N] [--rounds N]      HANLIN_DATA names the folder that holds data/
 
 MiniLM-L6 (22 million parameters), 32 rows a step, bf16, AdamW at 5e-5 falling to 0, rows cut at 128 tokens. The peer
 runs as it comes, and with rows of like length grouped. All three learn in turn in this process, tokenizing included;
@@ -131,7 +131,7 @@ def main() -> None:
             for each, work in works.items():
                 found[each].append(work(seed))
     words = f"{f' --rows {given.rows}' if given.rows else ''}{f' --rounds {given.rounds}' if given.rounds > 1 else ''}"
-    print(heading(f"One pass over {count:,} rows of SST-2", f"python -m benchmarks.classify{words}"))
+    print(heading(f"One pass over {count:,} rows of SST-2", f"python -m benchmarks.tasks.classify{words}"))
     wanted = [str(each.label) for each in dev]
     fastest = statistics.median(seconds for seconds, _ in found["hanlin"])
     table = []

@@ -1,6 +1,6 @@
 """MB/s a core and peak memory of `hanlin prepare` on synthetic text, beside datatrove doing the same steps.
 
-python -m benchmarks.prepare [--megabytes 100 1000] [--workers 2] [--peer PYTHON] [--scratch DIR]
+python -m benchmarks.corpus.prepare [--megabytes 100 1000] [--workers 2] [--peer PYTHON] [--scratch DIR]
 
 --peer is the python of an environment with datatrove 0.10.1, xxhash<4, spacy, orjson, tokenizers; without it ours runs
 alone. Both read the same .jsonl, clean, drop near duplicates and tokenize with the same tokenizer.json.
@@ -147,7 +147,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=given.scratch) as name:
             found += measured(Path(name), megabytes, given)
     made = f"--megabytes {' '.join(map(str, given.megabytes))} --workers {given.workers}"
-    print(heading("Preparing a corpus", f"python -m benchmarks.prepare {made}{' --peer PYTHON' if given.peer else ''}"))
+    command = f"python -m benchmarks.corpus.prepare {made}{' --peer PYTHON' if given.peer else ''}"
+    print(heading("Preparing a corpus", command))
     print(rows(["corpus", "who", "seconds", "MB/s a core", "peak MB", "ours is faster by"], found))
 
 
