@@ -24,14 +24,16 @@ def zen():
 
 
 def main(steps=400, folder="runs/zen"):
-    """Learn windows of 64 bytes; write at several temperatures."""
+    """Learn sayings and what follows them; write at several temperatures."""
     text, tokenizer = zen(), byte_level()
-    ids = torch.tensor(tokenizer.document(text))
+    ids = torch.tensor(tokenizer.document(text * 2))
+    lines = [at + 1 for at in range(1, len(text)) if text[at - 1] == "\n" and text[at] != "\n"]  # every saying
     model = llama.Config(vocab=tokenizer.vocab, dim=80, layers=2, heads=4, hidden=160, context=128, tied=True).build()
-    optimizer = adamw.Config(rate=6e-3, weight_decay=0.0).build(model)
+    optimizer = adamw.Config(rate=4e-3, weight_decay=0.0).build(model)
     for step in range(steps + 1):
         draw = torch.Generator().manual_seed(step)
-        rows = torch.stack([ids[at : at + 65] for at in torch.randint(0, len(ids) - 65, (16,), generator=draw)])
+        starts = torch.tensor(lines)[torch.randint(0, len(lines), (16,), generator=draw)]
+        rows = torch.stack([torch.cat((ids[:1], ids[at : at + 80])) for at in starts])
         (part,) = next_token.Config()(model, Batch(tokens=rows[:, :-1], targets=rows[:, 1:]))
         loss = part.total / part.count
         optimizer.zero_grad()

@@ -80,3 +80,14 @@ def test_the_cells_of_a_notebook_run(tmp_path, capsys):
         if kind == "code":
             exec(compile(text, "<cell>", "exec"), space)
     assert "lowest" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["docs/models.md", "docs/zh/models.md"])
+def test_the_table_of_sizes_is_what_the_models_are(page):
+    """Sizes of an older family file."""
+    from benchmarks import families
+
+    text = (notebooks.EXAMPLES.parent / page).read_text(encoding="utf-8")
+    for name, (small, usual) in families.FAMILIES.items():
+        line = "| " + " | ".join([name, *families.memory(small), *families.memory(usual)]) + " |"
+        assert line in text, line

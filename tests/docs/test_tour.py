@@ -56,5 +56,6 @@ def test_every_name_in_the_docs_exists(page):
             assert re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE), (
                 f"{page.name} names {file}:{name}"
             )
-    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)#]+)\)", prose):
         assert link.startswith("http") or (page.parent / link).exists(), f"{page.name} links to {link}"

@@ -164,7 +164,7 @@ class TestVerbs:
     def test_a_typo_names_the_nearest(self, capsys):
         """A list of all verbs where one letter is wrong."""
         (line,) = refused(capsys, "inspct")
-        assert "no verb 'inspct'; verbs: chat, compare, " in line
+        assert "no verb 'inspct'; verbs: ask, chat, compare, " in line
         assert line.endswith("did you mean 'inspect'?")
 
     def test_version(self, capsys):

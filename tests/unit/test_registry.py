@@ -67,12 +67,12 @@ def test_load():
             assert registry.name_of(kind, module.Config) == name
 
 
-@pytest.mark.parametrize("name", ["adamv", "contract", "__init__", "../models/llama", "os", ""])
+@pytest.mark.parametrize("name", ["muonn", "contract", "__init__", "../models/llama", "os", ""])
 def test_unknown_name(name):
     """Guards against an ImportError, and against a name that leads to a file that is no member."""
     with pytest.raises(ConfigError, match=f"optim: unknown name '{name}'; known: ") as caught:
         registry.load("optim", name)
-    assert ("did you mean 'adamw'?" in str(caught.value)) == (name == "adamv")
+    assert ("did you mean 'muon'?" in str(caught.value)) == (name == "muonn")
 
 
 @pytest.mark.usefixtures("third_party")
