@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_the_task_on_the_page_lives(tmp_path):
     """A contract that has moved on, and a page that has not."""

@@ -74,7 +74,7 @@ def test_the_commands_and_the_python_run_as_written(tmp_path):
         if line.startswith("hanlin serve"):
             _serve(shlex.split(line), tmp_path)
             continue
-        words = shlex.split(line.replace("plan.minutes=10", "plan.steps=3 plan.context=96 plan.rows=2"))
+        words = shlex.split(line.replace("plan.minutes=10", "plan.steps=3 plan.context=96 plan.rows=2 plan.threads=1"))
         if words[1] == "prepare":
             words += ["--vocab", "512"]  # three hundred tales hold no larger vocabulary's merges
         done = subprocess.run(

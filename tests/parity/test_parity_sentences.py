@@ -79,6 +79,7 @@ class TestMiniLM:
         assert np.abs(together - alone).max() <= 1e-5
         assert np.abs(model.embed(some[::-1]).vectors[::-1] - together).max() <= 1e-5
 
+    @pytest.mark.slow
     def test_ours_opens_there(self, folder, model, tmp_path):
         """A folder that lost its pooling, its length or its names."""
         opened = bundle.read(folder)
@@ -92,6 +93,7 @@ class TestMiniLM:
         bundle.write(tmp_path, opened.model, opened.tokenizer)
         assert bundle.read(tmp_path).pooling is None  # a folder written anew is what it was written as
 
+    @pytest.mark.slow
     def test_their_newest_layout_opens(self, folder, model, tmp_path):
         """Classes that moved between packages, `pooling_mode` in place of flags, the length in another file."""
         from sentence_transformers import SentenceTransformer

@@ -160,7 +160,7 @@ class TestObjective:
         with pytest.raises(AbilityError, match=r"'sequence' and 'next_sentence' are both bert\.pooler"):
             self.model(material, sequence=2, next_sentence=2)
 
-    @pytest.mark.parametrize("pairs", [False, True])
+    @pytest.mark.parametrize("pairs", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_the_loss_falls(self, material, pairs):
         """Targets of other places than the masks, a gradient that stops at the head."""
         objective = masked.Config(next_sentence=pairs)

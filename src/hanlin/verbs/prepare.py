@@ -72,7 +72,6 @@ def prepare(config: Config, watch: Callable[[str, int, int], None] = lambda *_: 
     from hanlin.config import parse
     from hanlin.data.clean.contract import DEFAULT
     from hanlin.data.pipeline import corpus, mixing
-    from hanlin.machine import cores
     from hanlin.text.tokenizer import Config as Making
 
     made: Mapping[str, Any] = {"kind": config.kind, "vocab": config.vocab, "fallback": not config.no_fallback}
@@ -94,8 +93,7 @@ def prepare(config: Config, watch: Callable[[str, int, int], None] = lambda *_: 
         against_remove=config.against_remove,
         mix=mixing.asked(config.mix, config.temperature, config.mix_by, config.repeats),
     )
-    workers = config.workers or cores()
-    return corpus.prepare(plan, Path(config.output), engine=config.engine, workers=workers, watch=watch)
+    return corpus.prepare(plan, Path(config.output), engine=config.engine, workers=config.workers, watch=watch)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from hanlin.data.pipeline import parts as cutting
 from hanlin.data.pipeline.decide import Rules, decide
 from hanlin.data.pipeline.plan import Plan as Plan
 from hanlin.data.store import resume
+from hanlin.machine import cores
 
 Watch = Callable[[str, int, int], None]  # what is being done, how many parts are done, of how many
 
@@ -39,10 +40,13 @@ class Run(NamedTuple):
 
 
 def prepare(plan: Plan, output: Path, *, engine: str, workers: int, watch: Watch) -> Manifest:
-    """Make the folder `output`; nothing is left of it when anything fails, and what was done is not done again."""
+    """Make the folder `output`; nothing is left of it when anything fails, and what was done is not done again.
+
+    `workers` is how many processes work at a time, 0 for one a core.
+    """
     covering.check(Path(plan.vault) if plan.vault else None, output, plan.anonymize)
     with resume.claimed(output) as folder:
-        return _prepare(plan, output, folder, Run(engine, workers, watch))
+        return _prepare(plan, output, folder, Run(engine, workers or cores(), watch))
 
 
 def _prepare(plan: Plan, output: Path, folder: Path, run: Run) -> Manifest:
