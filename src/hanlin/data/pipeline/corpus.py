@@ -21,7 +21,6 @@ from hanlin.data.pipeline import parts as cutting
 from hanlin.data.pipeline.decide import Rules, decide
 from hanlin.data.pipeline.plan import Plan as Plan
 from hanlin.data.store import resume
-from hanlin.machine import cores
 
 Watch = Callable[[str, int, int], None]  # what is being done, how many parts are done, of how many
 
@@ -46,7 +45,7 @@ def prepare(plan: Plan, output: Path, *, engine: str, workers: int, watch: Watch
     """
     covering.check(Path(plan.vault) if plan.vault else None, output, plan.anonymize)
     with resume.claimed(output) as folder:
-        return _prepare(plan, output, folder, Run(engine, workers or cores(), watch))
+        return _prepare(plan, output, folder, Run(engine, workers, watch))
 
 
 def _prepare(plan: Plan, output: Path, folder: Path, run: Run) -> Manifest:

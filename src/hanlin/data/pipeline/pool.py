@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from hanlin.errors import ConfigError, MissingExtra, RunError, problem
+from hanlin.machine import cores
 
 T = TypeVar("T")
 Run = Callable[[Callable[[T], None], Sequence[T], int], Iterator[int]]
@@ -22,10 +23,11 @@ ENGINES = ("local", "ray")
 
 
 def run(engine: str, task: Callable[[T], None], items: Sequence[T], workers: int) -> Iterator[int]:
-    """Do `task` for every item, on `workers` cores; yield how many are done, as they are.
+    """Do `task` for every item, on `workers` cores, 0 for all; yield how many are done, as they are.
 
     The first error ends the rest and is raised here. ConfigError for an engine there is none of.
     """
+    workers = workers or cores()
     if engine not in ENGINES:
         raise ConfigError(problem("engine", f"'{engine}'", f"one of: {', '.join(ENGINES)}"))
     if engine == "ray":
