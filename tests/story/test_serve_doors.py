@@ -162,6 +162,8 @@ def test_paths_cannot_forge_lines_of_the_log(server, http, caplog):
         ):
             assert http.get(path).status_code == 404
             assert http.get(f"/v1/models/{path}").status_code == 404
+        # A line is written when its answer has been sent: the last may come after we have read it.
+        serving.until(lambda: sum(each.name == "hanlin.serve" for each in caplog.records) >= 10)
     lines = [each.getMessage() for each in caplog.records if each.name == "hanlin.serve"]
     assert len(lines) == 10
     assert all(line.isascii() and line.isprintable() and len(line) < 400 for line in lines)
