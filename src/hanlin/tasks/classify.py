@@ -138,9 +138,8 @@ class Config(Task[Example, Prediction], Settles, Baselined, Freezes):
         found = []
         for number, each in enumerate(examples):
             read = next(alone) if each.pair is None else tokenizer.encode(each.text, each.pair, context=context)
-            kinds = read.kinds if any(read.kinds) else (0,) * len(read.ids)
             answer = None if each.label is None else self._answer(each, number)
-            found.append(Row(example=number, ids=read.ids, kinds=kinds, answer=answer, truncated=read.truncated))
+            found.append(Row(example=number, ids=read.ids, kinds=read.kinds, answer=answer, truncated=read.truncated))
         return found
 
     def _answer(self, example: Example, number: int) -> int | float | list[float]:

@@ -135,6 +135,14 @@ def _parquet(path: Path) -> Iterator[Raw]:
         raise DataError(problem(str(path), f"damaged: {error}"[:200])) from None
 
 
+def columns(pairs: Sequence[str]) -> dict[str, str]:
+    """Return field -> column of `field=column` pairs; ConfigError for what is none."""
+    wrong = [each for each in pairs if "=" not in each]
+    if wrong:
+        raise ConfigError(problem("--columns", wrong[0], "field=column"))
+    return dict(each.split("=", 1) for each in pairs)
+
+
 def guess(
     task: Task[Any, Any], columns: Sequence[str], chosen: Mapping[str, str], where: str, *, labelled: bool
 ) -> dict[str, str]:

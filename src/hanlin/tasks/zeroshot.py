@@ -122,10 +122,9 @@ class Config(Task[Example, Prediction]):
         template = self.template or HYPOTHESES[_language(example.text)]
         said = template.replace("{label}", self.words.get(label, label))
         read = tokenizer.encode(example.text, said, context=context)
-        kinds = read.kinds if any(read.kinds) else (0,) * len(read.ids)
         other = next(at for at in range(len(self.classes)) if at != self.follows)
         answer = None if example.label is None else self.follows if example.label == label else other
-        return Row(example=number, ids=read.ids, kinds=kinds, answer=answer, truncated=read.truncated)
+        return Row(example=number, ids=read.ids, kinds=read.kinds, answer=answer, truncated=read.truncated)
 
     def _line(self, number: int, example: Example, label: str, tokenizer: Tokenizer, context: int) -> Row:
         """Return a text and a label as one line after the shots; what does not fit is cut from the front."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from hanlin.config import Config as Frozen
-from hanlin.errors import ConfigError, problem
 
 if TYPE_CHECKING:  # a verb imports what it wires inside its functions, so that its --help is quick
     from hanlin.evaluation.harness import Documents, Scores
@@ -103,11 +102,9 @@ def _errors(predictor: Predictor[Any, Any], found: Answered) -> list[str]:
 def answered(config: Config) -> tuple[Predictor[Any, Any], Answered]:
     """Return a task's predictor and its answers to the labelled rows."""
     from hanlin.evaluation import rows
+    from hanlin.tasks import rows as task_rows
 
-    wrong = [each for each in config.columns if "=" not in each]
-    if wrong:
-        raise ConfigError(problem("--columns", wrong[0], "field=column"))
-    columns = dict(each.split("=", 1) for each in config.columns)
+    columns = task_rows.columns(config.columns)
     return rows.of_model(config.model, config.data, columns, config.precision)
 
 

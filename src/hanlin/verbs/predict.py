@@ -108,13 +108,9 @@ def _answers(predictor: Predictor[Any, Any], config: Config, skip: int = 0) -> I
     """Yield a line for every row but the first `skip`."""
     from itertools import islice
 
-    from hanlin.errors import ConfigError, problem
     from hanlin.tasks import rows
 
-    wrong = [each for each in config.columns if "=" not in each]
-    if wrong:
-        raise ConfigError(problem("--columns", wrong[0], "field=column"))
-    chosen = dict(each.split("=", 1) for each in config.columns)
+    chosen = rows.columns(config.columns)
     path, task = Path(config.input), predictor.task
     taken: dict[str, str] = {}
     raws = iter(task.read(path))
