@@ -115,7 +115,7 @@ def compare(folder: Path, kills: int, inside: int, steps: int) -> None:
 @pytest.mark.multiprocess
 def test_two_kills(tmp_path):
     """Random state, early stopping or the data's place lost between checkpoint and death."""
-    compare(tmp_path, kills=2, inside=1, steps=120)
+    compare(tmp_path, kills=2, inside=1, steps=70)
 
 
 @pytest.mark.slow

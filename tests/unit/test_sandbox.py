@@ -6,6 +6,7 @@ import threading
 import time
 import tracemalloc
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -206,20 +207,31 @@ def test_nothing_runs_on(source, monkeypatch):
     begun = time.thread_time()
     with pytest.raises(ChatError) as caught:
         render(source)
-    assert time.thread_time() - begun < 0.7
+    assert time.thread_time() - begun < 1.0  # half a second is reading it
     (line,) = caught.value.problems
     assert len(line) < 500
     assert line.startswith("chat template")
 
 
+def test_one_pause_is_forgiven(monkeypatch):
+    """The garbage of the whole process may be collected in a thread that renders; a template that runs on is refused."""
+    told = iter([0.0, 0.1, 5.0, 5.1, 5.2, *(9.0 for _ in range(99))])
+    monkeypatch.setattr(allowance, "time", SimpleNamespace(thread_time=lambda: next(told)))
+    left = allowance.Allowance(0, NOW, brackets=False)
+    for _ in range(4):
+        left.step()
+    with pytest.raises(allowance.Refused, match="seconds"):
+        left.step()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("source", FLOODS.values(), ids=FLOODS)
 def test_nothing_fills_the_memory(source):
-    """A check that comes after the value was made is too late: refused within a second, and within 100 MB."""
+    """A check that comes after the value was made is too late: refused within a second and a half, and within 100 MB."""
     begun = time.thread_time()
     with pytest.raises(ChatError):
         render(source)
-    assert time.thread_time() - begun < 1.2  # a second on an idle machine
+    assert time.thread_time() - begun < 1.5
     tracemalloc.start()
     try:
         with pytest.raises(ChatError):

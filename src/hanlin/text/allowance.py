@@ -25,7 +25,7 @@ from jinja2.utils import Namespace, pass_context
 from markupsafe import escape
 
 STEPS = 10_000_000  # a step is some tens of nanoseconds; a thousand messages in a long template take half a million
-SECONDS = 0.4  # of this thread; real templates need some milliseconds
+SECONDS = 0.3  # of this thread, counted twice at most; real templates need some milliseconds
 VALUE = 4_000_000  # bytes, and four times those of the messages
 TOTAL = 48_000_000  # bytes, and eight times those of the messages
 SEARCH = 100_000_000  # characters compared, at worst, by one call of a method that is not clever
@@ -50,6 +50,7 @@ class Allowance:
         self.value = VALUE + 4 * size
         self.total = TOTAL + 8 * size
         self.end = time.thread_time() + SECONDS
+        self.paused = False  # once: this thread may have to collect the garbage of the whole process
         self.depth = 0  # of macros that call macros
         self.now = now
         self.brackets = brackets  # show where the assistant's words begin and end
@@ -59,8 +60,11 @@ class Allowance:
         self.steps -= max(count, 1)
         if self.steps < 0:
             raise Refused(f"it takes more than {STEPS:,} steps")
-        if time.thread_time() > self.end:
-            raise Refused(f"it takes more than {SECONDS} seconds")
+        now = time.thread_time()
+        if now > self.end:
+            if self.paused:
+                raise Refused(f"it takes more than {SECONDS} seconds")
+            self.paused, self.end = True, now + SECONDS
 
     def fits(self, size: int) -> None:
         """Refuse to make a value of more bytes than one may have."""
