@@ -24,6 +24,15 @@ check: $(VENV)/dev.stamp ## style, types, layers, budget
 
 scores: $(VENV)/dev.stamp ## trained scores on real data (HANLIN_DATA)
 	$(BIN)/python -m benchmarks.perplexity
+	$(BIN)/python -m benchmarks.letters
+	$(BIN)/python -m benchmarks.languages
+	$(BIN)/python -m benchmarks.tasks.pretraining runs/scores/texts
+	$(BIN)/python -m benchmarks.scores
+	$(BIN)/python -m benchmarks.tasks.retrieval
+	$(BIN)/python -m benchmarks.tasks.choice runs/languages
+	$(BIN)/python -m benchmarks.tasks.geo
+	$(BIN)/python -m benchmarks.speech.folds
+	$(BIN)/python -m benchmarks.recurrent
 
 bench: $(VENV)/dev.stamp ## speed tables; the servers beside ours are built and installed first
 	$(BIN)/python -m benchmarks.train

@@ -147,10 +147,10 @@ class Running:
 
 
 @contextmanager
-def serving(root, *, limits=None, sizes=SIZES, origins=(), keys=None, drain_s=5.0):
-    """Serve every model below `root` from a thread until the block ends."""
-    worker = Worker(folder.lines(str(root), sizes, PLACE))
-    app = api.app(worker, keys=keys or {"tests": KEY}, limits=limits or Limits(), origins=origins)
+def serving(root, *, limits=None, sizes=SIZES, origins=(), keys=None, drain_s=5.0, app=None):
+    """Serve every model below `root`, or an application that was made, from a thread until the block ends."""
+    worker = Worker(folder.lines(str(root), sizes, PLACE)) if app is None else app.worker
+    app = app or api.app(worker, keys=keys or {"tests": KEY}, limits=limits or Limits(), origins=origins)
     ready = threading.Event()
     server = listen.Server(app, listen.bind("127.0.0.1", 0), drain_s=drain_s, listening=lambda _: ready.set())
     thread = threading.Thread(target=server.run, name="server", daemon=True)

@@ -7,6 +7,7 @@ with filling(folder) as partial: ...     the same for a whole folder, which appe
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -46,6 +47,11 @@ def write(path: Path, content: bytes) -> None:
 def write_json(path: Path, data: Any) -> None:  # noqa: ANN401  # anything JSON can hold
     """Replace a file by JSON, atomically."""
     write(path, (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def matched(path: str | Path) -> list[str]:
+    """Return what a path names, in order: itself where it is there, else what `*`, `?` and `[…]` in it stand for."""
+    return [str(path)] if os.path.lexists(path) else sorted(glob.glob(str(path)))
 
 
 @contextmanager

@@ -46,3 +46,9 @@ def test_the_task_on_the_page_lives(tmp_path):
     assert len(answers) == len(rows)
     assert {*answers[0]} == {"row", "mood"}
     assert re.search(r"accuracy +[01]\.\d{4}", said)
+
+
+def test_both_languages_show_the_same():
+    """A page whose other language was forgotten."""
+    other = PAGE.parent / "zh" / PAGE.name
+    assert BLOCK.findall(other.read_text(encoding="utf-8")) == BLOCK.findall(PAGE.read_text(encoding="utf-8"))

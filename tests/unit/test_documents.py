@@ -194,6 +194,24 @@ def test_links(tmp_path: Path) -> None:
     assert [document.source for document in read(link)[0]] == ["a.txt", "b.txt"]
 
 
+def test_a_pattern(tmp_path: Path) -> None:
+    """Guards against held-out files learned from because only a whole folder can be named."""
+    for name in ("a/x.train.txt", "a/x.valid.txt", "b/y.train.txt", "c.train/z.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "b" / "bad.train.txt").write_bytes(b"\xff")
+    found, tally = read(tmp_path / "*" / "*train*")
+    assert [(document.source, document.text) for document in found] == [
+        ("a/x.train.txt", "a/x.train.txt"),
+        ("b/y.train.txt", "b/y.train.txt"),
+    ]
+    assert (tally.read, tally.kept) == (3, 2)
+    assert [document.source for document in read(tmp_path / "[bc]*")[0]] == ["b/y.train.txt", "c.train/z.txt"]
+    refused(tmp_path / "*.csv", "not readable: No such file")
+    (tmp_path / "[x]*.txt").write_text("a name as it is")
+    assert read(tmp_path / "[x]*.txt")[0][0].text == "a name as it is"
+
+
 def test_strange_names(tmp_path: Path) -> None:
     """Guards against a name that is not UTF-8 and stops the manifest from being written."""
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")).write_text("text")

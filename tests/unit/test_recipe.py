@@ -221,6 +221,8 @@ class TestText:
         chosen = load(small, ["data.train=data/lm/x.txt", "data.valid=data/lm/y.txt"]).data
         assert (chosen.train, chosen.valid) == (str(file), "data/lm/y.txt")
         assert recipe.corpus(chosen) == str(file)
+        several = load(small, ["data.train=data/*/x*"]).data
+        assert recipe.corpus(several) == several.train == str(tmp_path / "home" / "data/*/x*")
         monkeypatch.delenv("HANLIN_DATA")
         assert load(small, ["data.train=data/lm/x.txt"]).data.train == "data/lm/x.txt"
 

@@ -214,7 +214,7 @@ def test_nothing_runs_on(source, monkeypatch):
 
 
 def test_one_pause_is_forgiven(monkeypatch):
-    """The garbage of the whole process may be collected in a thread that renders; a template that runs on is refused."""
+    """A rendering thread may have to collect the garbage of the whole process; what runs on is refused."""
     told = iter([0.0, 0.1, 5.0, 5.1, 5.2, *(9.0 for _ in range(99))])
     monkeypatch.setattr(allowance, "time", SimpleNamespace(thread_time=lambda: next(told)))
     left = allowance.Allowance(0, NOW, brackets=False)
@@ -227,7 +227,7 @@ def test_one_pause_is_forgiven(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("source", FLOODS.values(), ids=FLOODS)
 def test_nothing_fills_the_memory(source):
-    """A check that comes after the value was made is too late: refused within a second and a half, and within 100 MB."""
+    """A check that comes after the value was made is too late: refused in a second and a half, in 100 MB."""
     begun = time.thread_time()
     with pytest.raises(ChatError):
         render(source)

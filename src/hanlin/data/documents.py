@@ -70,8 +70,19 @@ def nothing(path: str | Path, tally: Tally) -> list[str]:
 
 
 def pieces(path: str | Path, tally: Tally) -> Iterator[Piece]:
-    """Yield a file, or every file below a folder in the order of their names; links that lead away are counted."""
+    """Yield a file, or every file below a folder in the order of their names; links that lead away are counted.
+
+    A pattern, such as `texts/*.train.txt`, stands for the files and folders that it matches.
+    """
     root = Path(path)
+    if not os.path.lexists(root) and (several := files.matched(root)):
+        start = os.path.commonpath([os.path.dirname(each) for each in several])
+        for one in several:
+            name = printable(os.path.relpath(one, start or "."))
+            for piece in pieces(one, tally):
+                below = name if piece.alone else f"{name}/{piece.name}"
+                yield piece.model_copy(update={"name": below, "alone": False})
+        return
     if not os.path.isdir(root):
         yield Piece(path=str(root), name=printable(root.name), size=_size(root), alone=True)
         return

@@ -6,6 +6,7 @@ GET   /v1/models  /v1/models/{name}
 POST  /v1/completions  /v1/chat/completions   one JSON, or events
 POST  /v1/tokenize  /v1/detokenize
 POST  /v1/tasks/{task}  /v1/embeddings  /v1/audio/transcriptions       serve/tasks/routes.py
+POST  /v1/search  /v1/ask                     beside an index          serve/search/routes.py
 
 body ─ guard.body ─ protocol.request ─ ids ─ answer.answer ─> JSON or events
                                       (threads: a long prompt stops nobody)
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -35,13 +36,16 @@ from hanlin.serve.telemetry import TYPE, Telemetry
 from hanlin.serve.worker import Served, Worker
 from hanlin.text.chat import Message
 
+if TYPE_CHECKING:  # it comes with LanceDB, which is an extra
+    from hanlin.serve.search.routes import Finder
+
 ERRORS = (400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 503, 504)
 
 
 class Api(FastAPI):
     """The application, and what its routes work with."""
 
-    def __init__(self, worker: Worker, limits: Limits) -> None:
+    def __init__(self, worker: Worker, limits: Limits, finder: Finder | None = None) -> None:
         """Take the routes below; no pages, and no redirects, which would leave with the key's request."""
         super().__init__(title="Hanlin", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
         self.worker = worker
@@ -50,6 +54,9 @@ class Api(FastAPI):
         self.desk = Desk(worker=worker, limits=limits, telemetry=self.telemetry)
         self.include_router(routes)
         self.include_router(tasks.routes(worker.models.values(), limits))
+        self.finder = finder
+        if finder is not None:
+            self.include_router(finder.routes())
         self.add_exception_handler(HanlinError, _refused)
         self.add_exception_handler(HTTPException, _refused)
 
@@ -64,6 +71,8 @@ class Api(FastAPI):
             schemas = parts.setdefault("schemas", {})
             for kind in (Completion, Chat, Tokenize, Detokenize):
                 schemas |= tasks.schema(kind.__name__, kind)
+            for beside in () if self.finder is None else self.finder.bodies:
+                schemas |= tasks.schema(beside.__name__, beside)
             schemas |= tasks.schemas(self.worker.models.values())
             parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             found["security"] = [{"key": []}]
@@ -78,14 +87,16 @@ def app(
     limits: Limits | None = None,
     hosts: Collection[str] | None = guard.LOOPBACK,
     origins: Sequence[str] = (),
+    finder: Finder | None = None,
 ) -> Api:
     """Return the application: `keys` are name -> key, `hosts` the Host names answered (None: any).
 
-    `origins` are the web pages that may call it from a browser, each by name: "*" is refused.
+    `origins` are the web pages that may call it from a browser, each by name: "*" is refused. `finder` is an index that
+    stands beside one of the worker's models.
     """
     if "*" in origins:
         raise ConfigError(problem("origins", "'*'", "the pages that may call, such as https://example.org"))
-    made = Api(worker, limits or Limits())
+    made = Api(worker, limits or Limits(), finder)
     made.add_middleware(guard.Guard, keys=guard.Keys(keys), hosts=hosts, limits=made.limits, telemetry=made.telemetry)
     if origins:
         made.add_middleware(

@@ -11,18 +11,23 @@ from typing import Any, Generic
 
 import torch
 
+from hanlin import registry
 from hanlin.batch import move
 from hanlin.bundle import Bundle
+from hanlin.config import parse
 from hanlin.errors import BundleError, DataError, problem
+from hanlin.models import purpose
 from hanlin.models.contract import Model
 from hanlin.tasks import contract
 from hanlin.tasks.batches import in_turn
 from hanlin.tasks.contract import E, Opens, P, Row, Task
+from hanlin.tasks.reading import schemes
 from hanlin.text.tokenizer import Tokenizer
 
 TOKENS = 8192  # of a batch, padding included
 ROWS = 256  # of a batch
 CHUNK = 2048  # examples encoded and sorted together
+KINDS = {"multi_label_classification": "multi", "regression": "rating"}  # by Hugging Face's problem_type
 
 
 class Predictor(Generic[E, P]):
@@ -89,10 +94,31 @@ class Predictor(Generic[E, P]):
 
 
 def opened(found: Bundle) -> Predictor[Any, Any]:
-    """Return the predictor of an open bundle; BundleError when it was trained for no task."""
-    if found.card.get("task", "generate") in ("generate", "encode"):
+    """Return the predictor of an open bundle, ours or anyone's; BundleError when it was trained for no task."""
+    if found.task in ("generate", "encode", ""):
         raise BundleError(problem(str(found.folder), "made for no task", do="train it for one: model.from names it"))
+    if "task" not in found.card:
+        return Predictor(_foreign(found), found.model, found.tokenizer)
     settings = {"name": found.card["task"], **found.card.get("settings", {})}
     context = settings.pop("context", None)
     task = contract.restored(settings, f"{found.folder}/hanlin.json")
     return Predictor(task, found.model, found.tokenizer, context=context)
+
+
+def _foreign(found: Bundle) -> Task[Any, Any]:
+    """Return the task that a folder made elsewhere is for, by the head that its config.json names and its labels.
+
+    Scores without names are LABEL_0, LABEL_1, …, as in Hugging Face; one score alone is a rating.
+    """
+    config, settings = found.model.config, dict[str, Any]()
+    if found.task in ("classify", "tag"):
+        said = str(config.extra.get("problem_type"))
+        labels = found.labels or tuple(f"LABEL_{place}" for place in range(purpose.outputs(config)))
+        kind = KINDS.get(said, "single") if len(labels) > 1 else "rating"
+        settings = {"kind": kind, "labels": () if kind == "rating" else labels}
+    if found.task == "tag":
+        settings = {"labels": labels, "scheme": schemes.scheme_of(labels), "unit": "word", "joint": False}
+    if found.task == "similar" and found.pooling is not None:
+        settings = {"how": found.pooling.how}
+    made: type[Task[Any, Any]] = registry.load("tasks", found.task).Config
+    return parse(made, settings, str(found.folder))

@@ -49,6 +49,15 @@ def finish(folder: Path, job: Job, outcome: Outcome, tokenizer: Tokenizer, lesso
     return f"{how} at step {progress.step} of {job.plan.steps}{kept}{valid}{took}"
 
 
+def uses(folder: Path, task: str | None = None) -> list[str]:
+    """Return the commands that come next, the likeliest first; the task is that of the bundle there."""
+    task = task or bundle.read_card(folder)["task"]
+    if task == "encode":  # it has learned a language, and no task yet
+        return [f"hanlin train classify model.from={folder} data.train=ROWS.csv"]
+    use = f'hanlin generate {folder} "..."' if task == "generate" else f"hanlin predict {folder} --input ROWS.jsonl"
+    return [use, f"hanlin evaluate {folder}"]
+
+
 def _cost(folder: Path, job: Job) -> list[tuple[str, str]]:
     """Return what the run took, a line each; none where nothing was timed."""
     found = cost(folder, job.runtime, flops=job.flops, peak=job.peak, watts=job.plan.watts)
@@ -81,7 +90,7 @@ def _card(folder: Path, job: Job, step: int, size: str, verdict: Verdict) -> Non
     """Write the model card, README.md."""
     parameters = sum(each.numel() for each in job.model.parameters())
     writes = verdict.task == "generate"
-    use = f'hanlin generate {folder} "..."' if writes else f"hanlin predict {folder} --input ROWS.jsonl"
+    commands = "\n".join(f"$ {use}" for use in uses(folder, verdict.task))
     warning = "It writes what the text it learned from makes likely, true or not." if writes else "It can be wrong."
     rows = [
         ("family", type(job.model).__name__),
@@ -103,7 +112,7 @@ def _card(folder: Path, job: Job, step: int, size: str, verdict: Verdict) -> Non
             "| | |\n|---|---|",
             *(f"| {name} | {value} |" for name, value in rows),
             "\n![loss](loss.png)\n",
-            f"```console\n$ {use}\n$ hanlin evaluate {folder}\n```\n",
+            f"```console\n{commands}\n```\n",
             f"{warning} Check what you use.\n",
         ]
     )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hanlin import config as configs
-from hanlin import hub
+from hanlin import files, hub
 from hanlin.config import Config, override, parse, read_yaml, registered
 from hanlin.errors import ConfigError, HubError, nearest, problem
 from hanlin.objectives import next_token
@@ -33,7 +33,7 @@ SHIPPED = Path(configs.__file__).parent / "recipes"
 class Data(Config):
     """What is learned from, and what is held out."""
 
-    train: str  # shards made by `hanlin prepare`, or a corpus: a file, a folder, or `localdocs`
+    train: str  # shards made by `hanlin prepare`, or a corpus: a file, a folder, texts/*.txt, or `localdocs`
     hub: str | None = None  # the public data set to fetch where `train` is not there: owner/name[@revision]
     hub_files: tuple[str, ...] = ()  # of it; names or patterns
     valid: str | None = None  # a corpus of its own; without it a part of `train` is held out
@@ -104,7 +104,7 @@ def located(data: Data, environ: Mapping[str, str]) -> Data:
     home = environ.get(HOME)
     found = {}
     for name, given in (("train", data.train), ("valid", data.valid)):
-        if home and given and not os.path.isabs(given) and (Path(home) / given).exists():
+        if home and given and not os.path.isabs(given) and files.matched(Path(home) / given):
             found[name] = str(Path(home) / given)
     return data.model_copy(update=found)
 
@@ -112,7 +112,7 @@ def located(data: Data, environ: Mapping[str, str]) -> Data:
 def corpus(data: Data) -> str:
     """Return the training text: its path, or that of its public data set, fetched; HanlinError says what to set."""
     ours = data.train.startswith(f"{FOLDER}/")
-    if Path(data.train).exists() or not (ours or data.hub):
+    if files.matched(data.train) or not (ours or data.hub):
         return data.train  # a path of the person's own that is not there is refused by who reads it
     where = f"neither here nor in {HOME}" if os.environ.get(HOME) else "not here"
     do = f"set {HOME} to the folder that holds {FOLDER}/, or data.train=YOUR_TEXT"

@@ -24,7 +24,7 @@ POSITIONAL = ("source",)
 class Config(Frozen):
     """What `hanlin prepare` is told."""
 
-    source: str = Field(description="A file or archive of text, a folder of them, or `localdocs`.")
+    source: str = Field(description="Text: a file or archive, a folder, a pattern such as 'x/*.txt', or localdocs.")
     output: str = Field("data", description="The folder to make.")
     valid: str | None = Field(None, description="A corpus of its own to hold out, in place of a part of the source.")
     valid_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the documents held out.")

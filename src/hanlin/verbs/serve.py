@@ -15,6 +15,7 @@ from hanlin.config import Config as Frozen
 
 if TYPE_CHECKING:  # a verb imports what it wires inside run, so that its --help is quick
     from hanlin.serve.api import Api
+    from hanlin.serve.search.routes import Finder
 
 POSITIONAL = ("models",)
 KEY = "HANLIN_API_KEY"  # of the environment
@@ -24,6 +25,8 @@ class Config(Frozen):
     """What `hanlin serve` is told."""
 
     models: str = Field(description="A model folder, a folder of model folders, or a hub name.")
+    index: str | None = Field(None, description="An index made by `hanlin search index`: /v1/search and /v1/ask.")
+    reader: str | None = Field(None, description="A bundle trained to answer, or a language model, for /v1/ask.")
     host: str = Field("127.0.0.1", description="The address to listen at; others can reach any but this machine's own.")
     port: int = Field(8000, ge=0, le=65535, description="The port; 0 finds a free one.")
     key_file: str | None = Field(None, description=f"A file of keys, `name: key` a line; {KEY} is read without it.")
@@ -37,6 +40,10 @@ class Config(Frozen):
     precision: str = Field("fp32", description="Number type to compute in: fp32 or bf16.")
     device: str = Field("auto", description="auto, cpu, cuda or mps.")
     threads: int = Field(0, ge=0, description="Processor threads; 0 is one a core.")
+
+    def problems(self) -> list[str]:
+        """Return a reader without anything to read."""
+        return ["reader: needs --index"] if self.reader is not None and self.index is None else []
 
 
 def run(config: Config) -> None:
@@ -71,12 +78,30 @@ def application(config: Config, known: Mapping[str, str]) -> Api:
 
     place = runtime.start(device=config.device, precision=config.precision, threads=config.threads)
     sizes = folder.Sizes(slots=config.slots, chunk=config.chunk, queue=config.queue, context=config.context)
-    worker = Worker(folder.lines(config.models, sizes, place))
+    lines = folder.lines(config.models, sizes, place)
+    finder = None if config.index is None else _finder(config)
+    if finder is not None:
+        lines[0] = finder.beside(lines[0], config.queue)
+    worker = Worker(lines)
     hosts = LOOPBACK if _private(config) else None
     limits = Limits(
         request_s=config.request_s, prompts=min(32, config.queue)
     )  # all of a request's prompts queue at once
-    return api.app(worker, keys=known, limits=limits, hosts=hosts, origins=config.origin)
+    return api.app(worker, keys=known, limits=limits, hosts=hosts, origins=config.origin, finder=finder)
+
+
+def _finder(config: Config) -> Finder:
+    """Return the index that is named, opened in a thread of its own, which ends (serve/folder.py:lines says why)."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hanlin.serve.search.ask import Asker
+    from hanlin.serve.search.routes import Finder
+    from hanlin.verbs import search
+
+    assert config.index is not None
+    path = Path(config.index)
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(lambda: Finder(Asker(search.opened(path, None, config.precision), config.reader))).result()
 
 
 def keys(config: Config) -> dict[str, str]:

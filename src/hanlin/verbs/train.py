@@ -30,6 +30,7 @@ def run(config: Config) -> None:
     """Train, write the bundle, say what came of it."""
     import click
 
+    from hanlin.train import card
     from hanlin.train import recipe as recipes
 
     recipe = recipes.load(config.recipe, config.overrides)
@@ -38,8 +39,8 @@ def run(config: Config) -> None:
         click.echo(learn_seeds(recipe, folder, config.seeds, fresh=config.fresh))
     else:
         click.echo(learn(recipe, folder, fresh=config.fresh))
-    use = f'hanlin generate {folder} "..."' if recipe.task is None else f"hanlin predict {folder} --input ROWS.jsonl"
-    click.echo(f"made {folder}; next: hanlin evaluate {folder}   or: {use}")
+    use = card.uses(folder)
+    click.echo(f"made {folder}; next: {'   or: '.join(reversed(use))}")
 
 
 def learn_seeds(recipe: Recipe, folder: Path, count: int, *, fresh: bool = False) -> str:
