@@ -44,11 +44,12 @@ def line(run: Path, name: str, held: list[str], learned: list[str]) -> list[str]
     bits, total, intervals = 0.0, 0, []
     for each in held:
         scores = evaluate.evaluate(evaluate.Config(model=str(run), data=each, field=FIELD))
+        bounds = scores.bits_per_byte
         bits, total = bits + scores.bits_per_byte.value * scores.bytes, total + scores.bytes
-        intervals.append(f"{scores.bits_per_byte.low:.3f} to {scores.bits_per_byte.high:.3f}")
+        intervals.append(f" ({bounds.low:.3f} to {bounds.high:.3f})" if bounds.n > 1 else "")  # of documents
     plain, known = texts(held), texts(learned)
     primed = packed(known + plain) - packed(known)
-    interval = f" ({intervals[0]})" if len(intervals) == 1 else ""
+    interval = intervals[0] if len(intervals) == 1 else ""
     return [
         name, f"{total:,}", f"{bits / total:.3f}{interval}", f"{8 * packed(plain) / len(plain):.3f}",
         f"{8 * primed / len(plain):.3f}",

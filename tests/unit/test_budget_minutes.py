@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -25,8 +28,13 @@ class Clock:
     def __init__(self):
         self.now = 0.0
 
+    share = 1.0  # of the time that the processor works for this process
+
     def perf_counter(self):
         return self.now
+
+    def process_time(self):
+        return self.now * self.share
 
 
 class Source:
@@ -74,6 +82,21 @@ def make(clock, costs=(2.0,), look=None, dtype=torch.float32, **plan):
         examine=None if look is None else examine,
     )
     return job, seen
+
+
+class TestBusy:
+    """A machine with other things to do."""
+
+    @pytest.mark.parametrize(("share", "lines"), [(1.0, 0), (0.65, 0), (0.5, 1), (0.01, 1)])
+    def test_it_is_named(self, clock, share, lines):
+        """A run of minutes planned far too short without a word; a warning on every quiet machine."""
+        clock.share = share
+        job, _ = make(clock)
+        said = []
+        job = replace(job, report=SimpleNamespace(say=said.append))
+        forecast(job, 10.0)
+        assert len(said) == lines
+        assert all("the machine is busy" in line and f"{share:.0%} of this run's 1 cores" in line for line in said)
 
 
 class TestSteps:

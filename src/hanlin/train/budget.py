@@ -15,6 +15,7 @@ WARM = 3  # steps before the clock starts: allocators, thread pools
 FEWEST, LONGEST_S, PART = 3, 5.0, 0.02  # steps timed: three, then on for 2 % of the budget, at most five seconds
 SHARE = 0.1  # of the time, at most, that examinations take where the plan does not say how often
 MOST = 10  # examinations, where the plan does not say how often
+SHARE_OF_CORES = 0.6  # that a run has on a quiet machine, at the least: its threads wait for work, they do not sleep
 
 
 def forecast(job: Job, minutes: float) -> tuple[int, int]:
@@ -36,15 +37,23 @@ def forecast(job: Job, minutes: float) -> tuple[int, int]:
 
 
 def _seconds_a_step(job: Job, window_s: float) -> tuple[float, Model[Any]]:
-    """Return the median time of a step, timed for about `window_s`, and the copy that took it."""
+    """Return the median time of a step, timed for about `window_s`, and the copy that took it.
+
+    A machine that is busy with other things is named: a plan made then is too short for a quiet one.
+    """
     model = copy.deepcopy(job.model)
     learner = Learner(model, job.optimizer.build(model), job.objective, job.plan, job.runtime)
     times: list[float] = []
+    used = time.process_time()
     while len(times) < WARM + FEWEST or sum(times[WARM:]) < window_s:
         step = len(times)
         began = time.perf_counter()
         learner.advance(job.source.batch(step), step, 0.0)
         times.append(time.perf_counter() - began)
+    share = (time.process_time() - used) / max(1e-9, sum(times) * job.runtime.threads)
+    if job.runtime.device.type == "cpu" and share < SHARE_OF_CORES:
+        given = f"the timed steps had {share:.0%} of this run's {job.runtime.threads} cores: the machine is busy"
+        job.report.say(f"{given}, so fewer steps are planned; start again with --fresh when it is quiet")
     return statistics.median(times[WARM:]), learner.work
 
 

@@ -28,6 +28,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from hanlin.data.duplicates.held import Held
 from hanlin.data.duplicates.shingles import Codes, Hashes, dense, folded, mixed, rolled
 from hanlin.errors import ConfigError, problem
 
@@ -77,19 +78,21 @@ def likeness(some: Signatures, others: Signatures) -> NDArray[np.float64]:
     return np.count_nonzero(some == others, axis=-1) / SIZE
 
 
-def clusters(signatures: Signatures, threshold: float = 0.8) -> Rows:
+def clusters(signatures: Signatures | Held, threshold: float = 0.8) -> Rows:
     """Return for each row the first row of its cluster: itself when it is to be kept.
 
     Rows whose likeness reaches `threshold` become one cluster, and so do their clusters. Equal rows always do. Beside
-    the signatures, which may be a memory map, some 60 bytes a row are needed. ConfigError unless 0.7 <= threshold <= 1:
-    of pairs at 0.7 the bands show 85 %, below too few.
+    the signatures, which may be held in a file, some 60 bytes a row are needed. ConfigError unless
+    0.7 <= threshold <= 1: of pairs at 0.7 the bands show 85 %, below too few.
     """
     if not 0.7 <= threshold <= 1:
         raise ConfigError(problem("threshold", f"{threshold}", "from 0.7 to 1"))
     kept = np.arange(len(signatures))
     wide = SIZE // BANDS
     for first, end in ((0, SIZE), *((band * wide, (band + 1) * wide) for band in range(BANDS))):
-        members, buckets = _buckets(_keys(signatures[:, first:end]))
+        blocks = signatures.blocks() if isinstance(signatures, Held) else [signatures]
+        keys = [_keys(block[:, first:end]) for block in blocks]
+        members, buckets = _buckets(np.concatenate([np.empty(0, np.uint64), *keys]))
         for _ in range(ROUNDS):
             if not len(members):
                 break
@@ -161,7 +164,7 @@ def _shared(members: Rows, buckets: Hashes) -> tuple[Rows, Hashes]:
 
 
 def _compare(
-    signatures: Signatures, threshold: float, kept: Rows, members: Rows, buckets: Hashes
+    signatures: Signatures | Held, threshold: float, kept: Rows, members: Rows, buckets: Hashes
 ) -> tuple[Rows, Hashes]:
     """Unite in `kept` the first of each bucket with all that are like it; return what is left of the buckets."""
     begins = np.insert(buckets[1:] != buckets[:-1], 0, True)

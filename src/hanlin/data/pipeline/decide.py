@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from hanlin import files
 from hanlin.data.duplicates import lines, minhash
 from hanlin.data.duplicates.copies import NEAR
+from hanlin.data.duplicates.held import Held
 from hanlin.data.pipeline import stage
 from hanlin.data.pipeline.parts import Part
 from hanlin.data.pipeline.stage import DROPPED, TRAIN, VALID
@@ -50,7 +51,9 @@ def decide(folder: str, parts: Sequence[Part], rules: Rules, tally: Tally) -> li
     if rules.near is not None:
         kept = np.flatnonzero(split != DROPPED)
         found = np.arange(len(split))
-        found[kept] = kept[minhash.clusters(corpus.signatures(kept), rules.near)]
+        with files.scratch(Path(folder)) as file:
+            signatures = Held(file, minhash.SIZE, corpus.signatures(kept))
+            found[kept] = kept[minhash.clusters(signatures, rules.near)]
         corpus.drop(split, found != np.arange(len(found)), found, NEAR, tally)
     return list(_write(corpus, split, rules))
 
@@ -69,16 +72,11 @@ class Corpus:
         self.shares = np.concatenate([stage.facts(folder, part.number, "shares") for part in parts])
         self.held = np.repeat([part.role == "valid" for part in parts], self.counts)
 
-    def signatures(self, rows: Numbers) -> NDArray[np.uint16]:
-        """Return the signatures of some documents, in a file that is mapped and has no name."""
-        with files.scratch(Path(self.folder)) as file:
-            for part, start, stop in zip(self.parts, self.starts, self.starts[1:]):
-                wanted = rows[(rows >= start) & (rows < stop)] - start
-                file.write(stage.facts(self.folder, part.number, "signatures")[wanted].tobytes())
-            file.flush()
-            if not len(rows):
-                return np.empty((0, minhash.SIZE), np.uint16)
-            return np.memmap(file, np.uint16, "r", shape=(len(rows), minhash.SIZE))
+    def signatures(self, rows: Numbers) -> Iterator[NDArray[np.uint16]]:
+        """Yield the signatures of some documents, a part at a time."""
+        for part, start, stop in zip(self.parts, self.starts, self.starts[1:]):
+            wanted = rows[(rows >= start) & (rows < stop)] - start
+            yield stage.facts(self.folder, part.number, "signatures")[wanted]
 
     def drop(self, split: Numbers, gone: NDArray[np.bool_], twins: Numbers, reason: str, tally: Tally) -> None:
         """Mark documents as dropped, in place, and count them, the first few by name."""
