@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Made(NamedTuple):
     """A tokenized document."""
 
     split: int  # TRAIN or VALID
-    ids: NDArray[np.uint32]
+    ids: NDArray[Any]  # uint16 or uint32
     size: int  # UTF-8 bytes
     source: str
     digest: str  # of the text as it was read
@@ -61,14 +62,20 @@ def tokenize(given: Kept) -> None:
     folder, number = given.work.folder, given.part
     if stage.path(folder, "made", number).exists():
         return
-    tokenizer = Tokenizer.load(given.tokenizer)
-    tally, rows = Tally(), Rows()
+    tokenizer = _loaded(given.tokenizer, (Path(given.tokenizer) / "tokenizer.json").stat().st_mtime_ns)
+    tally, rows = Tally(), Rows(np.dtype(np.uint16 if tokenizer.vocab <= 1 << 16 else np.uint32))
     for batch in _batches(_kept(given, tally)):
         ids = tokenizer.documents([each.held.document.text for each in batch])
         for each, tokens in zip(batch, ids, strict=True):
             rows.add(each, tokens)
     files.write(stage.path(folder, "tokens", number), save(rows.arrays()))
     files.write_json(stage.path(folder, "made", number), {"tally": tally.plain()})
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: str, time_ns: int) -> Tokenizer:
+    """Return a tokenizer, the same for all parts that a process works on: what each keeps for speed is never freed."""
+    return Tokenizer.load(folder)
 
 
 def ready(asked: tokenizers.Config) -> Tokenizer | None:
@@ -183,9 +190,10 @@ def _batches(kept: Iterable[Chosen]) -> Iterator[list[Chosen]]:
 class Rows:
     """Tokenized documents, as they come by."""
 
-    def __init__(self) -> None:
-        """Begin with none."""
-        self.tokens: list[NDArray[np.uint32]] = []
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        """Begin with none; tokens are kept as small as they can be."""
+        self.dtype = dtype
+        self.tokens: list[NDArray[Any]] = []
         self.sizes: list[int] = []
         self.splits: list[int] = []
         self.languages: list[int] = []
@@ -193,17 +201,20 @@ class Rows:
 
     def add(self, each: Chosen, ids: Sequence[int]) -> None:
         """Take in one more document."""
-        self.tokens.append(np.array(ids, np.uint32))
+        self.tokens.append(np.array(ids, self.dtype))
         self.sizes.append(len(each.held.document.text.encode()))
         self.splits.append(each.split)
         self.languages.append(each.language)
         self.sources.append(json.dumps([each.held.document.source, each.held.digest]))
 
     def arrays(self) -> Arrays:
-        """Return the columns that `made` reads."""
+        """Return the columns that `made` reads, and let go of the tokens."""
+        lengths = np.array([len(each) for each in self.tokens], np.int64)
+        tokens = np.concatenate([np.empty(0, self.dtype), *self.tokens])
+        self.tokens.clear()
         return {
-            "tokens": np.concatenate(self.tokens) if self.tokens else np.empty(0, np.uint32),
-            "lengths": np.array([len(each) for each in self.tokens], np.int64),
+            "tokens": tokens,
+            "lengths": lengths,
             "sizes": np.array(self.sizes, np.int64),
             "splits": np.array(self.splits, np.int64),
             "languages": np.array(self.languages, np.uint64),

@@ -46,7 +46,7 @@ Made by Hanlin {escape(account.hanlin)}.</p>
 def _splits(account: Account) -> str:
     """Return what was written."""
     rows: list[list[Cell]] = [
-        [name, each["documents"], each["tokens"], each["bytes"], f"{each['bytes'] / max(1, each['tokens']):.2f}"]
+        [name, each["documents"], each["tokens"], each["bytes"], each["bytes"] / max(1, each["tokens"])]
         for name, each in account.splits.items()
     ]
     return _section("Splits", _table(["split", "documents", "tokens", "bytes", "bytes a token"], rows))
@@ -161,8 +161,10 @@ def _section(title: str, body: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Cell]], last: str = "") -> str:
-    """Return a table; numbers stand to the right, `last` is the class of its last column."""
-    heads = "".join(f"<th>{escape(each)}" for each in head)
+    """Return a table; numbers stand to the right, as their heads do; `last` is the class of its last column."""
+    rows = list(rows)
+    numbers = [all(isinstance(row[place], int | float) for row in rows) for place in range(len(head))]
+    heads = "".join(f"<th{' class=n' if right else ''}>{escape(each)}" for each, right in zip(head, numbers))
     lines = "".join(f"<tr>{''.join(_cells(row, last))}</tr>\n" for row in rows)
     return f"<table><tr>{heads}</tr>\n{lines}</table>"
 
@@ -170,8 +172,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Cell]], last: str = "") 
 def _cells(row: Sequence[Cell], last: str) -> Iterable[str]:
     """Yield the cells of a row."""
     for number, each in enumerate(row):
-        if isinstance(each, int):
-            yield f"<td class=n>{each:,}"
+        if isinstance(each, int | float):
+            yield f"<td class=n>{each:,}" if isinstance(each, int) else f"<td class=n>{each:.2f}"
         elif last and number == len(row) - 1:
             yield f'<td class="{last}">{escape(str(each))}'
         else:
