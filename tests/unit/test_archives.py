@@ -174,15 +174,23 @@ def read_after(folder: Path, name: str) -> Tally:
 
 
 def test_overlapping_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards against a zip whose members are all the same bytes (Fifield 2019): each is paid for."""
+    """Guards against a zip whose members are all the same bytes (Fifield 2019): each is paid for.
+
+    Some builds of Python find the overlap themselves, and let one of them be read.
+    """
     monkeypatch.setattr(contract, "FREE", 1 << 16)
     one = zipped({"a.txt": b"a" * (1 << 16)})
     start = one.index(b"PK\1\2")
     entry = one[start : one.index(b"PK\5\6")]
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 2000, 2000, len(entry) * 2000, start, 0)
     (tmp_path / "a.zip").write_bytes(one[:start] + entry * 2000 + end)
-    with pytest.raises(DataError, match="unpacks to too much"):
-        read(tmp_path / "a.zip")
+    try:
+        tally = read(tmp_path / "a.zip")[1]
+    except DataError as error:
+        assert "unpacks to too much" in str(error)
+    else:
+        assert (tally.kept, tally.dropped) == (1, {"damaged": 1999})
+        assert "Overlapped" in tally.details["damaged"]
 
 
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
