@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hanlin.data.duplicates import held, minhash
+from hanlin.data.duplicates import minhash, stored
 from hanlin.errors import ConfigError
 
 GOLDEN = [19036, 29049, 57753, 30710, 57891, 30991]
@@ -107,11 +107,11 @@ def test_equal_texts_are_found_in_a_crowd(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("block", [1, 3 * 2 * minhash.SIZE, 1 << 24])
 def test_in_a_file_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """Guards against rows read from the wrong place, and blocks whose ends lose or repeat a row."""
-    monkeypatch.setattr(held, "BLOCK", block)
+    monkeypatch.setattr(stored, "BLOCK", block)
     texts = [_text(seed) for seed in range(30)] + [_text(seed) + " end" for seed in range(0, 30, 3)]
     rows = minhash.signatures(texts)
     with (tmp_path / "rows").open("w+b") as file:
-        kept = held.Held(file, minhash.SIZE, [rows[:7], rows[7:7], rows[7:]])
+        kept = stored.Stored(file, minhash.SIZE, [rows[:7], rows[7:7], rows[7:]])
         assert len(kept) == len(rows)
         assert (np.concatenate(list(kept.blocks())) == rows).all()
         asked = np.array([39, 0, 7, 7])
@@ -119,7 +119,7 @@ def test_in_a_file_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         assert (minhash.clusters(kept) == minhash.clusters(rows)).all()
         assert (minhash.clusters(kept) != np.arange(len(rows))).sum() == 10
     with (tmp_path / "none").open("w+b") as file:
-        assert len(minhash.clusters(held.Held(file, minhash.SIZE))) == 0
+        assert len(minhash.clusters(stored.Stored(file, minhash.SIZE))) == 0
 
 
 def test_the_estimate_is_unbiased() -> None:

@@ -28,7 +28,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from hanlin.data.duplicates.held import Held
+from hanlin.data.duplicates.stored import Stored
 from hanlin.data.duplicates.shingles import Codes, Hashes, dense, folded, mixed, rolled
 from hanlin.errors import ConfigError, problem
 
@@ -78,7 +78,7 @@ def likeness(some: Signatures, others: Signatures) -> NDArray[np.float64]:
     return np.count_nonzero(some == others, axis=-1) / SIZE
 
 
-def clusters(signatures: Signatures | Held, threshold: float = 0.8) -> Rows:
+def clusters(signatures: Signatures | Stored, threshold: float = 0.8) -> Rows:
     """Return for each row the first row of its cluster: itself when it is to be kept.
 
     Rows whose likeness reaches `threshold` become one cluster, and so do their clusters. Equal rows always do. Beside
@@ -90,7 +90,7 @@ def clusters(signatures: Signatures | Held, threshold: float = 0.8) -> Rows:
     kept = np.arange(len(signatures))
     wide = SIZE // BANDS
     for first, end in ((0, SIZE), *((band * wide, (band + 1) * wide) for band in range(BANDS))):
-        blocks = signatures.blocks() if isinstance(signatures, Held) else [signatures]
+        blocks = signatures.blocks() if isinstance(signatures, Stored) else [signatures]
         keys = [_keys(block[:, first:end]) for block in blocks]
         members, buckets = _buckets(np.concatenate([np.empty(0, np.uint64), *keys]))
         for _ in range(ROUNDS):
@@ -164,7 +164,7 @@ def _shared(members: Rows, buckets: Hashes) -> tuple[Rows, Hashes]:
 
 
 def _compare(
-    signatures: Signatures | Held, threshold: float, kept: Rows, members: Rows, buckets: Hashes
+    signatures: Signatures | Stored, threshold: float, kept: Rows, members: Rows, buckets: Hashes
 ) -> tuple[Rows, Hashes]:
     """Unite in `kept` the first of each bucket with all that are like it; return what is left of the buckets."""
     begins = np.insert(buckets[1:] != buckets[:-1], 0, True)

@@ -3,7 +3,7 @@
     +CC …            valid anywhere                             phonenumbers.parse(…, None)
     1xx xxxx xxxx    a Chinese mobile, in any grouping
     0xx-xxxx xxxx    a land line of China or Britain, grouped
-    (NXX) NXX-XXXX   North America, grouped
+    (nxx) nxx-xxxx   North America, grouped
     anything else    after `phone`, `电话`, …; tried in REGIONS
 
 What follows as extension belongs to it.

@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from hanlin import files
 from hanlin.data.duplicates import lines, minhash
 from hanlin.data.duplicates.copies import NEAR
-from hanlin.data.duplicates.held import Held
+from hanlin.data.duplicates.stored import Stored
 from hanlin.data.pipeline import stage
 from hanlin.data.pipeline.parts import Part
 from hanlin.data.pipeline.stage import DROPPED, TRAIN, VALID
@@ -52,7 +52,7 @@ def decide(folder: str, parts: Sequence[Part], rules: Rules, tally: Tally) -> li
         kept = np.flatnonzero(split != DROPPED)
         found = np.arange(len(split))
         with files.scratch(Path(folder)) as file:
-            signatures = Held(file, minhash.SIZE, corpus.signatures(kept))
+            signatures = Stored(file, minhash.SIZE, corpus.signatures(kept))
             found[kept] = kept[minhash.clusters(signatures, rules.near)]
         corpus.drop(split, found != np.arange(len(found)), found, NEAR, tally)
     return list(_write(corpus, split, rules))

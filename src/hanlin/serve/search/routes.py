@@ -26,6 +26,7 @@ from hanlin.serve.refusal import unready
 from hanlin.serve.search.ask import PASSAGES, Asker
 from hanlin.serve.tasks import whole
 from hanlin.serve.tasks.bulk import Bulk
+from hanlin.serve.tasks.routes import described
 from hanlin.serve.worker import Line, Served
 
 KIND = "search"  # of orders
@@ -90,7 +91,8 @@ class Finder:
             return await _answered(self, request, await _read(Question, request))
 
         for path, route, kind in (("/v1/search", search, Search), ("/v1/ask", ask, Question)):
-            made.add_api_route(path, route, methods=["POST"], response_class=Response, openapi_extra=_described(kind))
+            told = described({"$ref": f"#/components/schemas/{kind.__name__}"})
+            made.add_api_route(path, route, methods=["POST"], response_class=Response, openapi_extra=told)
         return made
 
     def _answer(self, asked: Search | Question) -> Json:
@@ -118,12 +120,3 @@ async def _answered(finder: Finder, request: Request, asked: Search | Question) 
     units: Sequence[Search | Question] = [asked]
     (found,) = await whole.outputs(request, served, KIND, units, 0)
     return whole.json(found)
-
-
-def _described(kind: type[Config]) -> Json:
-    """Return how a route is described."""
-    body = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
-    return {
-        "requestBody": {"required": True, "content": {"application/json": body}},
-        "responses": {"200": {"description": "The answer", "content": {"application/json": {}}}},
-    }

@@ -35,7 +35,7 @@ def routes(models: Iterable[Served], limits: Limits) -> APIRouter:
     made = APIRouter()
     for name in _tasks(models):
         body = protocol.ask_schema(f"#/components/schemas/{name}.Example")
-        said = _described(body, answers=f"{name}.Answers")
+        said = described(body, answers=f"{name}.Answers")
         made.add_api_route(
             f"/v1/tasks/{name}", ask, methods=["POST"], response_class=Response, name=f"task_{name}",
             openapi_extra=said, description=f"Answer by the task {name}.",
@@ -43,9 +43,9 @@ def routes(models: Iterable[Served], limits: Limits) -> APIRouter:
     made.add_api_route("/v1/tasks/{task}", no_such_task, methods=["POST"], include_in_schema=False)
     one = {"$ref": "#/components/schemas/Embeddings"}
     made.add_api_route(
-        "/v1/embeddings", embeddings, methods=["POST"], response_class=Response, openapi_extra=_described(one)
+        "/v1/embeddings", embeddings, methods=["POST"], response_class=Response, openapi_extra=described(one)
     )
-    form = _described({"$ref": "#/components/schemas/Transcription"}, "multipart/form-data")
+    form = described({"$ref": "#/components/schemas/Transcription"}, "multipart/form-data")
     made.add_api_route(
         "/v1/audio/transcriptions", Hearing(limits).transcriptions, methods=["POST"], response_class=Response,
         openapi_extra=form,
@@ -118,7 +118,7 @@ def _tasks(models: Iterable[Served]) -> dict[str, Task[Any, Any]]:
     return {each.task: each.predictor.task for each in able if each.predictor is not None}
 
 
-def _described(body: Json, kind: str = "application/json", answers: str | None = None) -> Json:
+def described(body: Json, kind: str = "application/json", answers: str | None = None) -> Json:
     """Return how a route is described."""
     told = {"schema": {"$ref": f"#/components/schemas/{answers}"}} if answers else {}
     return {

@@ -18,7 +18,7 @@ Numbers = NDArray[np.uint16]
 BLOCK = 1 << 24  # bytes read at once
 
 
-class Held:
+class Stored:
     """Rows of `width` 16-bit numbers in a file, put there in order; it takes the place of an array."""
 
     def __init__(self, file: IO[bytes], width: int, parts: Iterable[Numbers] = ()) -> None:
