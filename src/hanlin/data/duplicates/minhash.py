@@ -28,8 +28,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from hanlin.data.duplicates.stored import Stored
 from hanlin.data.duplicates.shingles import Codes, Hashes, dense, folded, mixed, rolled
+from hanlin.data.duplicates.stored import Stored
 from hanlin.errors import ConfigError, problem
 
 Signature = NDArray[np.uint16]  # (SIZE,)
