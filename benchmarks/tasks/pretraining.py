@@ -25,7 +25,7 @@ ROWS = (
     "classification/online_shopping/train.jsonl.gz",
     "classification/thucnews_titles/train.jsonl",
     "ner/weibo/train.jsonl",
-    "ner/resume/train.jsonl",
+    "ner/resume/train.jsonl.gz",
 )
 FEWEST = 20  # characters of a document that is worth its place
 
