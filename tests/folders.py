@@ -13,11 +13,12 @@ import torch
 
 from hanlin import bundle
 from hanlin.errors import HanlinError, RunError
-from hanlin.models import gpt2, llama
+from hanlin.models import gpt2, llama, rnn
 from hanlin.text.tokenizer import byte_level
 
 LLAMA = llama.Config(vocab=300, dim=16, layers=2, heads=4, kv_heads=2, head_dim=6, hidden=24, context=32)
 GPT2 = gpt2.Config(vocab=300, dim=16, layers=2, heads=4, context=32)
+RNN = rnn.Config(vocab=300, dim=16, hidden=20, layers=2, kind="lstm", context=32)
 UNTIED = GPT2.model_copy(update={"tied": False})
 SHARD = 6_000  # bytes; gives some five shards
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from folders import GPT2, LLAMA, build
+from folders import GPT2, LLAMA, RNN, build
 
 from hanlin.errors import AbilityError
 from hanlin.generate import decode
@@ -58,7 +58,7 @@ def play(engine, scheduler, jobs, rnd, cancels=()):
     return got
 
 
-@pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])
+@pytest.mark.parametrize("config", [LLAMA, GPT2, RNN], ids=["llama", "gpt2", "lstm"])
 @pytest.mark.parametrize("seed", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_company_changes_nothing(config, seed):
     """Guards against lanes mixed up by joining, copying, leaving; noise, penalties or settings of a neighbour."""
@@ -66,7 +66,8 @@ def test_company_changes_nothing(config, seed):
     jobs = [asked(rnd, number) for number in range(30)]
     engine = Engine(model, TOKENIZER, STOPS, slots=rnd.choice([3, 5, 8]), length=32)
     cancelled = list(range(0, 30, 5))
-    got = play(engine, Scheduler(slots=engine.slots, chunk=rnd.choice([1, 7, 50]), queue=99), jobs, rnd, cancelled)
+    scheduler = Scheduler(slots=engine.slots, chunk=rnd.choice([1, 7, 50]), queue=99, shares=engine.shares)
+    got = play(engine, scheduler, jobs, rnd, cancelled)
     compared = 0
     for number, (prompt, sampling) in enumerate(jobs):
         if number in cancelled:

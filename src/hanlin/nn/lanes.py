@@ -8,13 +8,15 @@
 
 Projections and MLPs see one long row, so that weights are read once for all lanes; attention goes lane by lane, the
 lanes that write one token each together (the idea of Orca, Yu et al., OSDI 2022: batch what is alike, loop the rest).
+A recurrent state has no slots to lay end to end: `StateLanes` runs the lanes that write as one batch, and every part of
+a prompt alone.
 
 Letters: L lanes, H heads, K key-value heads, T new tokens, S slots, h head_dim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +25,7 @@ from torch.nn import functional as F
 
 from hanlin.batch import Layout
 from hanlin.errors import AbilityError, problem
-from hanlin.nn.cache import Attends, Cache, KeyValueCache
+from hanlin.nn.cache import Attends, Cache, KeyValueCache, StateCache
 
 
 class Span(NamedTuple):
@@ -35,13 +37,25 @@ class Span(NamedTuple):
     stop: int  # tokens that it holds afterwards
 
 
+Forward = Callable[..., Tensor]  # of a model: tokens (B, T) and a cache to hidden states (B, T, D)
+
+
+def laid(pool: Cache) -> Lanes | StateLanes:
+    """Return the lanes over an empty cache, as its kind asks for."""
+    if isinstance(pool, StateCache):
+        return StateLanes(pool)
+    if isinstance(pool, KeyValueCache):
+        return Lanes(pool)
+    raise AbilityError(problem("serving", type(pool).__name__, "keys and values, or recurrent states"))
+
+
 class Lanes(Cache):
     """A pool of lanes; before each forward, `coming` says which of them gain how many tokens."""
 
-    def __init__(self, pool: Cache) -> None:
-        """Take over an empty key-value cache; AbilityError for states that do not lie token by token."""
-        if not isinstance(pool, KeyValueCache):
-            raise AbilityError(problem("serving", "a recurrent state", "a decoder with a key-value cache"))
+    cuttable = True  # a lane may begin as the first part of another
+
+    def __init__(self, pool: KeyValueCache) -> None:
+        """Take over an empty cache."""
         self.pool = pool
         self.held = [0] * len(pool.lengths)  # tokens in each lane
         self._together = 0
@@ -65,6 +79,10 @@ class Lanes(Cache):
             self._alone.append(Span(lane, column, self.held[lane], self.held[lane] + count))
             column += count
         self._width = max(self.held[:together], default=0) + 1
+
+    def run(self, forward: Forward, ids: Sequence[int]) -> Tensor:
+        """Return the hidden states (T, D) of the announced tokens."""
+        return forward(torch.tensor([ids], device=self.pool.lengths.device), cache=self)[0]
 
     def extend(self, length: int, layout: Layout | None) -> Tensor:
         """Return the positions (1, T) of the announced tokens, and count them in."""
@@ -170,6 +188,62 @@ class Lanes(Cache):
     def restore(self, saved: Any) -> None:  # noqa: ANN401  # a snapshot
         """Go back to saved lengths."""
         self.held = [min(pair) for pair in zip(self.held, saved)]
+
+
+class StateLanes:
+    """The same for recurrent states: a lane is a row of every state, and can be copied whole or not at all."""
+
+    cuttable = False
+
+    def __init__(self, pool: StateCache) -> None:
+        """Take over states that have read nothing."""
+        self.pool = pool
+        self.held = [0] * len(pool.lengths)
+        self._together = 0
+        self._alone: Sequence[tuple[int, int]] = ()
+
+    def coming(self, together: int, alone: Sequence[tuple[int, int]]) -> None:
+        """Announce the next forward, as for Lanes."""
+        self._together, self._alone = together, alone
+
+    def run(self, forward: Forward, ids: Sequence[int]) -> Tensor:
+        """Return the hidden states (T, D) of the announced tokens."""
+        tokens = torch.tensor(ids, device=self.pool.lengths.device)
+        counts = [self._together, *(count for _, count in self._alone)]
+        first, *others = tokens.split(counts)
+        found = [self._go_on(forward, 0, first[:, None])[:, 0]] if self._together else []
+        found += [self._go_on(forward, lane, part[None])[0] for (lane, _), part in zip(self._alone, others)]
+        return torch.cat(found)
+
+    def _go_on(self, forward: Forward, lane: int, tokens: Tensor) -> Tensor:
+        """Return what the lanes from `lane` on say to tokens (B, T), and keep where they arrived."""
+        lanes = slice(lane, lane + len(tokens))
+        cache = StateCache([each[lanes] for each in self.pool.states])
+        cache.lengths = torch.tensor(self.held[lanes], device=tokens.device)
+        hidden = forward(tokens, cache=cache)
+        for each, state in zip(self.pool.states, cache.states):
+            each[lanes] = state
+        self.held[lanes] = [held + tokens.shape[1] for held in self.held[lanes]]
+        return hidden
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Make lane `target` what lane `source` is."""
+        assert tokens == self.held[source], "a recurrent state cannot be cut"
+        for each in self.pool.states:
+            each[target] = each[source]
+        self.held[target] = tokens
+
+    def swap(self, one: int, other: int) -> None:
+        """Exchange two lanes."""
+        for each in self.pool.states:
+            each[[one, other]] = each[[other, one]]
+        self.held[one], self.held[other] = self.held[other], self.held[one]
+
+    def clear(self, lane: int) -> None:
+        """Forget what a lane holds."""
+        for each in self.pool.states:
+            each[lane] = 0
+        self.held[lane] = 0
 
 
 class _Layer:

@@ -19,7 +19,8 @@ from hanlin.generate.constrain import Guide
 from hanlin.generate.decode import Row, Step, after, allowed, taken
 from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.models.contract import Decodes, Encodes, Model, require
-from hanlin.nn.lanes import Lanes
+from hanlin.nn.cache import StateCache
+from hanlin.nn.lanes import laid
 from hanlin.nn.thin import thin
 from hanlin.serve.scheduler import Key, Plan
 from hanlin.text.tokenizer import Tokenizer
@@ -46,13 +47,20 @@ class Engine:
     def needs(model: Model[Any], slots: int, length: int) -> int:
         """Return the bytes of a cache for `slots` rows of `length` tokens."""
         one = require(model, Decodes).new_cache(1, 1)  # type: ignore[type-abstract]  # mypy: a class as an ability
+        if isinstance(one, StateCache):  # takes the same room at any length
+            return slots * sum(each.nbytes for each in one.states)
         return slots * length * sum(each.nbytes for each in (*getattr(one, "keys", ()), *getattr(one, "values", ())))
+
+    @property
+    def shares(self) -> bool:
+        """Return whether a row may begin as the first part of another."""
+        return self._lanes.cuttable
 
     def reset(self) -> None:
         """Forget every row."""
         self._decoder = require(self.model, Decodes)  # type: ignore[type-abstract]  # mypy: a class as an ability
         with torch.inference_mode():
-            self._lanes = Lanes(self._decoder.new_cache(self.slots, self.length))
+            self._lanes = laid(self._decoder.new_cache(self.slots, self.length))
         self._prompts: dict[Key, Sequence[int]] = {}
         self._rows: dict[Key, Row] = {}
         self._order: list[Key] = []  # lane -> row
@@ -109,9 +117,8 @@ class Engine:
             if read.last:
                 columns.append(end - 1)
         self._lanes.coming(self._writing, alone)
-        tokens = torch.tensor([ids], device=self.model.device)
         with thin(len(ids), self.model.dtype, self.model.device):
-            hidden = self.model(tokens, cache=self._lanes)[0]
+            hidden = self._lanes.run(self.model, ids)
         for read in plan.reads:
             if read.last:
                 self._promote(read.key)

@@ -98,10 +98,11 @@ def _line(name: str, folder: Path, sizes: Sizes, place: Runtime) -> Line:
         able=able,
         dim=opened.model.config.dim,
     )
+    shares = engine is None or engine.shares
     return Line(
         served=served,
         engine=engine,
-        scheduler=Scheduler(slots=sizes.slots, chunk=sizes.chunk, queue=sizes.queue),
+        scheduler=Scheduler(slots=sizes.slots, chunk=sizes.chunk, queue=sizes.queue, shares=shares),
         bulks=bulks(opened, able, sizes.queue),
     )
 

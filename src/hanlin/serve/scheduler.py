@@ -7,7 +7,8 @@
 Every step all writing rows write one token and at most `chunk` prompt tokens are read, so a long prompt holds nobody
 up for longer than a chunk, and a request joins at the next step: nothing waits for a batch to fill (Orca, Yu et al.,
 OSDI 2022; chunked prompts, Sarathi, arXiv:2308.16369). Of n answers to one prompt the first reads it; the others copy
-what it read, all but the last token, whose logits they need.
+what it read, all but the last token, whose logits they need. A recurrent state cannot be copied but for its last token:
+there each answer reads the prompt itself.
 """
 
 from __future__ import annotations
@@ -100,9 +101,10 @@ class _Client:
 class Scheduler:
     """Plans steps for at most `slots` rows; methods take effect at the next `plan`."""
 
-    def __init__(self, *, slots: int, chunk: int, queue: int) -> None:
-        """Begin empty; `queue` jobs may wait for each client, and four times as many in all."""
+    def __init__(self, *, slots: int, chunk: int, queue: int, shares: bool = True) -> None:
+        """Begin empty; `queue` jobs may wait for each client, and four times as many in all; `shares`: answers copy."""
         self.slots = slots
+        self.shares = shares
         self.chunk = chunk
         self.queue = queue
         self.waiting = 0  # jobs none of whose answers has a slot
@@ -184,12 +186,14 @@ class Scheduler:
         """Return the client's first waiting job that can join: later answers wait until the prompt is read once."""
         for each in self._clients[name].waiting:
             reading = any(row.job.id == each.job.id and not row.writing for row in self._rows.values())
-            if each.next == 0 or not reading or self._sibling(each.job) is not None:
+            if each.next == 0 or not self.shares or not reading or self._sibling(each.job) is not None:
                 return each
         return None
 
     def _sibling(self, job: Job) -> Key | None:
-        """Return a row that has read the job's prompt and is still here."""
+        """Return a row that has read the job's prompt and is still here, where its reading can be shared."""
+        if not self.shares:
+            return None
         return next((key for key, row in self._rows.items() if key.job == job.id and row.writing), None)
 
     def _read(self) -> Iterator[Read]:
