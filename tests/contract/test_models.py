@@ -39,6 +39,7 @@ WHISPER = whisper.Config(
     vocab=256, dim=16, layers=2, heads=4, hidden=24, context=64, source_context=5, features=5, any_length=True
 )
 RNN = rnn.Config(vocab=256, dim=12, hidden=12, layers=2)
+TIED = rnn.Config(vocab=256, dim=12, hidden=12, layers=2, tied=True)
 PAIR = RNN.model_copy(update={"encoder": "bidirectional", "hidden": 10})
 T5 = t5.Config(
     vocab=256, dim=16, layers=2, encoder_layers=3, heads=4, head_dim=6, hidden=24, context=64, buckets=8, farthest=12
@@ -59,9 +60,9 @@ TABLE = {
     "gpt2-untied": Row(GPT2.model_copy(update={"tied": False})),
     "whisper": Row(WHISPER, "frames"),
     "whisper-window-untied": Row(WHISPER.model_copy(update={"any_length": False, "tied": False}), "frames"),
-    "rnn-tanh": Row(RNN.model_copy(update={"kind": "rnn", "tied": True})),
+    "rnn-tanh": Row(TIED.model_copy(update={"kind": "rnn"})),
     "rnn-gru": Row(RNN.model_copy(update={"kind": "gru"})),
-    "rnn-lstm": Row(RNN.model_copy(update={"hidden": 10, "tied": True})),
+    "rnn-lstm": Row(TIED.model_copy(update={"hidden": 10})),
     "rnn-pair": Row(PAIR, "tokens"),
     "rnn-luong": Row(PAIR.model_copy(update={"attention": "luong", "kind": "gru"}), "tokens"),
     "rnn-bahdanau-fed": Row(PAIR.model_copy(update={"attention": "bahdanau", "feeding": True}), "tokens"),

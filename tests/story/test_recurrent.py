@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import serving
 import torch
 
 import hanlin
@@ -46,5 +47,22 @@ def test_from_text_to_writing(tmp_path, corpus, kind):
     assert together == [model.generate(each, limit=9, temperature=0) for each in ("一二", "one two three")]
     likely, odd = model.score(["one two three four", "owt eno ruof eerht"])
     assert sum(likely.logprobs) > sum(odd.logprobs)
+    if kind == "lstm":
+        continued_over_http(tmp_path / "run", model)
     again = hanlin.load(str(tmp_path / "run")).module
     assert all(torch.equal(*pair) for pair in zip(again.parameters(), model.module.parameters()))
+
+
+def continued_over_http(folder, model):
+    """Guards against a state that a neighbour moves, is lost between steps, or is shared by two answers."""
+    prompts, choices = ["one two", "一二三", "四五。 "], {"temperature": 1.0, "seed": 3, "n": 2}
+    wanted = [text for each in prompts for text in model.generate(each, limit=60, **choices)]
+    assert len(set(wanted)) == 6
+    asked = {"model": folder.name, "max_tokens": 60, **choices}
+    with serving.serving(folder) as running, running.client() as client:
+        reply = client.post("/v1/completions", json={**asked, "prompt": prompts}).json()
+        streamed = client.post("/v1/completions", json={**asked, "prompt": prompts[0], "n": 1, "stream": True})
+    assert [each["text"] for each in reply["choices"]] == wanted
+    pieces = [each["choices"][0]["text"] for each in serving.events(streamed.text)]
+    assert len(pieces) > 30
+    assert "".join(pieces) == wanted[0]

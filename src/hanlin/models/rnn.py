@@ -59,7 +59,8 @@ class Config(ModelConfig):
     attention: Literal["none"] | Way = "none"
     feeding: bool = False  # what was looked up goes in with the next token; training then runs token by token
     copies: bool = False  # words of the source can be copied
-    spread: float = Field(0.05, gt=0)  # standard deviation of fresh embeddings
+    # Standard deviation of fresh embeddings: small ones look all alike to a recurrent layer, and a short run ends so.
+    spread: float = Field(default_factory=lambda chosen: 0.3 if chosen.get("tied") else 1.0, gt=0)
 
     model_types: ClassVar = ("hanlin-rnn",)
     architecture: ClassVar = "HanlinRNN"
@@ -268,7 +269,7 @@ class RNN(Model[Config], Decodes):
                     nn.init.ones_(each.detach().chunk(4)[1])  # remember first, learn to forget later
                 elif name == "gate.bias":
                     nn.init.constant_(each, 3.0)  # write 95 %; a copy before anything is learnt is a wild guess
-            elif name in ("embed.weight", "head.weight"):
+            elif name == "embed.weight":
                 nn.init.normal_(each, 0.0, self.config.spread, generator=generator)
             elif name.endswith("again.weight"):
                 for gate in each.detach().split(each.shape[1]):
