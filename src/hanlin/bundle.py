@@ -35,7 +35,6 @@ from hanlin.text.tokenizer import Tokenizer
 SCHEMA = 1
 SHARD_BYTES = 5_000_000_000  # Hugging Face's usual shard
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
-SOUND = "preprocessor_config.json"  # how a checkpoint's features of sound are made
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -116,9 +115,9 @@ def read_config(folder: Path) -> ModelConfig:
         raise BundleError(problem(str(folder), "no config.json", "a model folder in Hugging Face layout"))
     json = begins.read(folder)
     found = family(str(json.get("model_type")))
-    if SOUND in found.beside and (folder / SOUND).is_file():
-        mel.check(read_json(folder / SOUND), f"{folder}/{SOUND}")
-    return found.from_hf(json)
+    if purpose.SOUND in found.beside and (folder / purpose.SOUND).is_file():
+        mel.check(read_json(folder / purpose.SOUND), f"{folder}/{purpose.SOUND}")
+    return found.from_hf(json).model_copy(update=begins.withheld(json))
 
 
 def family(model_type: str) -> type[ModelConfig]:

@@ -36,6 +36,10 @@ CASES = {
     "least": ({"min_new_tokens": 6}, {"least": 6}),
     "no repeat": ({"no_repeat_ngram_size": 2}, {"no_repeat": 2}),
     "forced": ({"forced_eos_token_id": STOP}, {"last": STOP}),
+    "suppressed first": (
+        {"begin_suppress_tokens": [*range(20)]},
+        {"suppress_first": tuple(range(20))},
+    ),
     "suppressed": ({"suppress_tokens": [3, 4, 5, 6]}, {"suppress": (3, 4, 5, 6)}),
 }
 WIDTHS = (2, 5)

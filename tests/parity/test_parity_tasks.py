@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a folder is all that is ever opened here
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 import hanlin
+from hanlin import bundle
 from hanlin.errors import BundleError
-from hanlin.text.tokenizer import train_wordpiece
+from hanlin.tasks import transcribe
+from hanlin.text.tokenizer import byte_level, train_wordpiece
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 transformers = pytest.importorskip("transformers")
+GenerationMixin = transformers.GenerationMixin
 
 TEXTS = ["Ada met 李白 in London .", "the model learns", "翰林院在长安", "a", "one two three four five six seven"]
 CLASSES = {
@@ -104,3 +110,53 @@ def test_no_task(tmp_path):
     train_wordpiece(TEXTS, 60).save(tmp_path)
     with pytest.raises(BundleError, match="made for no task"):
         hanlin.load(str(tmp_path), device="cpu").predict(["a"])
+
+
+def test_a_whisper_hears(tmp_path):
+    """A checkpoint that nobody says the use of; tokens written that it was told never to write, or never first."""
+    torch.manual_seed(0)
+    tokenizer = byte_level()
+    made = transformers.WhisperConfig(
+        vocab_size=tokenizer.vocab, d_model=24, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_source_positions=50, num_mel_bins=80,
+        max_target_positions=32, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    model = transformers.WhisperForConditionalGeneration(made).eval()
+    for each in model.parameters():
+        torch.nn.init.normal_(each, std=0.3)
+    sound = np.random.default_rng(0).normal(0, 0.1, 14_000).astype(np.float32)
+    features = transformers.WhisperFeatureExtractor(chunk_length=1)
+    read = features(sound, sampling_rate=16_000, return_tensors="pt").input_features
+    say = {"decoder_input_ids": torch.tensor([[1]]), "do_sample": False, "max_new_tokens": 12, "eos_token_id": 2}
+    model.generation_config = transformers.GenerationConfig(decoder_start_token_id=1, eos_token_id=2, pad_token_id=0)
+    free = GenerationMixin.generate(model, input_features=read, **say)[0, 1:].tolist()
+    never, first = sorted({*free[1:6]} - {free[0], 2}), [free[0], 2]
+    kept = GenerationMixin.generate(
+        model, input_features=read, suppress_tokens=never, begin_suppress_tokens=first, **say
+    )[0, 1:].tolist()
+    assert kept[0] != free[0]
+    assert not {*kept} & {*never}
+    model.generation_config.update(suppress_tokens=never, begin_suppress_tokens=first)
+    model.save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    opened = hanlin.load(str(tmp_path), device="cpu")
+    assert opened.bundle.task == "transcribe"
+    task = transcribe.Config(gate=False, limit=12)
+    assert [each.text for each in opened.predict([{"audio": wav(sound)}], task=task)] == [said(tokenizer, kept)]
+    again = tmp_path / "again"
+    bundle.write(again, opened.module, tokenizer)
+    assert bundle.read_model(again).config.never == tuple(never)
+    assert [each.text for each in hanlin.load(str(again)).predict([{"audio": wav(sound)}], task=task)] == [
+        said(tokenizer, kept)
+    ]
+
+
+def said(tokenizer, ids):
+    return tokenizer.decode([each for each in ids if each != 2]).strip()
+
+
+def wav(samples):
+    """Return a file of sound, in fp32."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    return file.getvalue()

@@ -47,6 +47,7 @@ class Beam(Config):
     early: bool | Literal["never"] = False  # True: K ended are enough; "never": stop only when no beam could be better
     no_repeat: int = Field(0, ge=0)  # no n-gram of this size twice, the prompt's included; 0 is off
     suppress: tuple[int, ...] = ()  # never written
+    suppress_first: tuple[int, ...] = ()  # never the first new token
     first: int | None = Id  # the first new token, whatever the model says
     last: int | None = Id  # the token at the limit, whatever the model says
     grammar: Grammar | None = None
@@ -148,7 +149,7 @@ def _scores(logits: Tensor, searches: Sequence[_Search], beam: Beam, stop_ids: f
     """Return log-probabilities (P·K, V), -inf for what may not come; what is forced is certain."""
     scores = logits.float().log_softmax(1)
     rows = [(each, place) for each in searches for place in range(beam.beams)]
-    never = [*beam.suppress, *(stop_ids if drawn < beam.least else ())]
+    never = [*beam.suppress, *(stop_ids if drawn < beam.least else ()), *(() if drawn else beam.suppress_first)]
     scores[:, [each for each in never if each < scores.shape[1]]] = -math.inf
     if beam.no_repeat:
         for row, (each, place) in enumerate(rows):
@@ -269,7 +270,12 @@ def _check(
     if beam.grammar is not None and tokenizer is None:
         problems.append(problem("grammar", "given without a tokenizer", do="pass the model's tokenizer"))
     vocab = model.config.vocab
-    named = {"first": beam.first, "last": beam.last, "suppress": max(beam.suppress, default=None)}
+    named = {
+        "first": beam.first,
+        "last": beam.last,
+        "suppress": max(beam.suppress, default=None),
+        "suppress_first": max(beam.suppress_first, default=None),
+    }
     for name, token in named.items():
         if token is not None and token >= vocab:
             problems.append(problem(name, f"token {token}", f"the model's vocab is {vocab}"))

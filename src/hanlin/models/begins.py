@@ -1,18 +1,20 @@
 """What a folder says of how answers to a source begin, read and written as Hugging Face does.
 
-generation_config.json    decoder_start_token_id, forced_bos_token_id   over config.json's, where it names them
+generation_config.json    decoder_start_token_id, forced_bos_token_id, and what is never written: suppress_tokens,
+                          begin_suppress_tokens, bad_words_ids            over config.json's, where it names them
 of a Whisper, besides     forced_decoder_ids [[1, null], [2, 50359]], and lang_to_id, task_to_id,
                           no_timestamps_token_id, which fill its gaps
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hanlin.config import read_json
 from hanlin.models.contract import Json, ModelConfig
 
+WITHHELD = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids")
 KEYS = ("decoder_start_token_id", "forced_bos_token_id")
 SPOKEN = ("forced_decoder_ids", "lang_to_id", "task_to_id", "no_timestamps_token_id")
 
@@ -22,14 +24,27 @@ def read(folder: Path) -> Json:
     json, beside = read_json(folder / "config.json"), folder / "generation_config.json"
     if beside.is_file():
         said = read_json(beside)
-        keys = (*KEYS, *(SPOKEN if json.get("model_type") == "whisper" else ()))
+        keys = (*KEYS, *WITHHELD, *(SPOKEN if json.get("model_type") == "whisper" else ()))
         json |= {key: said[key] for key in keys if said.get(key) is not None}
     return json
 
 
 def written(config: ModelConfig) -> Json:
     """Return what generation_config.json says of answers."""
-    return {key: value for key, value in zip(KEYS, (config.start, config.first)) if value is not None}
+    said: Json = {key: value for key, value in zip(KEYS, (config.start, config.first)) if value is not None}
+    return said | {key: [*value] for key, value in zip(WITHHELD, (config.never, config.never_first)) if value}
+
+
+def withheld(json: Json) -> Json:
+    """Return never and never_first; of bad_words_ids those that are one token."""
+    always, first, words = (json.get(key) or () for key in WITHHELD)
+    single = [word[0] for word in words if isinstance(word, list) and len(word) == 1]
+    return {"never": _ids([*always, *single]), "never_first": _ids(first)}
+
+
+def _ids(given: Iterable[object]) -> tuple[int, ...]:
+    """Return the tokens among what a file lists: -1 and the like mean none."""
+    return tuple(dict.fromkeys(each for each in given if isinstance(each, int) and each >= 0))
 
 
 def spoken(json: Mapping[str, object]) -> Json:

@@ -68,6 +68,8 @@ class ModelConfig(Config, ABC):
     start: int | None = None  # the token that answers to a source begin with; None where no source is read
     first: int | None = None  # the token that must follow it, where there is one: a language, or BOS
     then: tuple[int, ...] = ()  # and those after it: of a Whisper its task, and that it writes no times
+    never: tuple[int, ...] = ()  # tokens that no answer to a source holds
+    never_first: tuple[int, ...] = ()  # and those that none begins with, after `opening`
     extra: Json = {}  # keys of a config.json that we do not model, kept for writing
 
     model_types: ClassVar[tuple[str, ...]]  # values of `model_type` that this family reads; the first is written

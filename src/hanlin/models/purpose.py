@@ -13,6 +13,7 @@ from typing import Any
 from hanlin.errors import BundleError, problem
 from hanlin.models.contract import Decodes, Json, Model, ModelConfig
 
+SOUND = "preprocessor_config.json"  # how sound becomes frames
 TWO = ("span", "next_sentence")  # heads whose outputs are always two: begin and end, follows or not
 TASKS = {"sequence": "classify", "token": "tag", "span": "answer"}  # by head
 LABELLED = ("sequence", "token")
@@ -33,6 +34,8 @@ def task(model: Model[Any], *, pooled: bool) -> str:
     found = [TASKS[name] for name in model.heads if name in TASKS]
     if found:
         return found[0]
+    if SOUND in model.config.tables.beside:
+        return "transcribe"
     return "similar" if pooled else "generate" if isinstance(model, Decodes) else ""
 
 

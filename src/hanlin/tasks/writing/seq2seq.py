@@ -88,6 +88,8 @@ class Answers(Config, Opens):
             length_penalty=self.length_penalty,
             limit=max(1, min(self.limit, model.config.context - len(opening))),
             no_repeat=self.no_repeat,
+            suppress=model.config.never,
+            suppress_first=model.config.never_first,
             grammar=grammar,
         )
         stops = frozenset([end])
