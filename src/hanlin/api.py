@@ -27,7 +27,7 @@ from hanlin.generate.beam import Beam, search
 from hanlin.generate.embed import Embedded, embed
 from hanlin.generate.sampling import Sampling
 from hanlin.generate.score import score
-from hanlin.models.contract import Model, ModelConfig
+from hanlin.generate.sources import before, begun
 from hanlin.tasks import predict
 
 LIMIT = 100  # new tokens, where nothing is said
@@ -66,9 +66,9 @@ class LanguageModel:
         """Keep an open bundle."""
         self.bundle = opened
         self._predictor: predict.Predictor[Any, Any] | None = None
-        self.module: Model[Any] = opened.model
+        self.module = opened.model
         self.tokenizer = opened.tokenizer
-        self.config: ModelConfig = opened.model.config
+        self.config = opened.model.config
         self.card = opened.card
         self.pooling = opened.pooling
         self.stop_ids = opened.stop_ids
@@ -76,7 +76,7 @@ class LanguageModel:
     def generate(self, prompt: str | Sequence[str], *, stream: bool = False, **choices: Any) -> Any:  # noqa: ANN401
         """Continue a prompt, or a list of prompts; `choices` are the fields of generate/sampling.py:Sampling.
 
-        With `beams`, they are those of generate/beam.py:Beam.
+        With `beams`, they are those of generate/beam.py:Beam. An encoder–decoder reads the prompt and answers it.
 
         Returns the new text: one str, a list of n for n > 1, a list of these for a list of prompts. With
         `stream`, an iterator over the pieces of the one answer.
@@ -94,22 +94,27 @@ class LanguageModel:
 
     def sampling(self, prompts: Sequence[str], choices: Mapping[str, Any]) -> Sampling | Beam:
         """Return checked choices; a limit left out is LIMIT, or what the context leaves after the longest prompt."""
-        room = self.config.context - max((len(self.tokenizer.prompt(prompt)) for prompt in prompts), default=0)
         kind: type[Sampling | Beam] = Beam if "beams" in choices else Sampling
-        return parse(kind, {"limit": max(0, min(LIMIT, room)), **choices}, "generate")
+        room = self.config.context - before(self.module, self.tokenizer, prompts)
+        never, never_first = self.config.never, self.config.never_first
+        withheld: dict[str, Any] = {"suppress": never, "suppress_first": never_first}
+        if kind is Sampling:
+            withheld = {"logit_bias": dict.fromkeys(never, -100.0)}
+        return parse(kind, {"limit": max(0, min(LIMIT, room)), **withheld, **choices}, "generate")
 
     def answers(self, prompts: Sequence[str], sampling: Sampling | Beam) -> list[decode.Answer]:
         """Return whole answers with their ids, log-probabilities and why they ended; n for each prompt, in order."""
-        ids = [self.tokenizer.prompt(prompt) for prompt in prompts]
+        ids, memory = begun(self.module, self.tokenizer, prompts)
+        how: dict[str, Any] = {"stop_ids": self.stop_ids, "tokenizer": self.tokenizer, "memory": memory}
         if isinstance(sampling, Beam):
-            return search(self.module, ids, sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer)
-        return decode.answers(self.module, ids, sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer)
+            return search(self.module, ids, sampling, **how)
+        return decode.answers(self.module, ids, sampling, **how)
 
     def _stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
         """Return the pieces of one answer as they come; what cannot be done is said now, not at the first piece."""
-        steps = decode.generate(
-            self.module, [self.tokenizer.prompt(prompt)], sampling, stop_ids=self.stop_ids, tokenizer=self.tokenizer
-        )
+        ids, memory = begun(self.module, self.tokenizer, [prompt])
+        how: dict[str, Any] = {"stop_ids": self.stop_ids, "tokenizer": self.tokenizer, "memory": memory}
+        steps = decode.generate(self.module, ids, sampling, **how)
         return (step.text for step in steps if step.text)
 
     def predict(self, inputs: Sequence[Any], *, task: Any = None) -> list[Any]:  # noqa: ANN401  # a task's predictions

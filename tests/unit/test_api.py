@@ -15,8 +15,10 @@ from folders import GPT2, LLAMA, change, same, write
 from tokenizers import decoders, models, pre_tokenizers
 
 import hanlin
-from hanlin import api, runtime
+from hanlin import api, bundle, runtime
 from hanlin.errors import HanlinError
+from hanlin.generate.sampling import Sampling
+from hanlin.models import bart, rnn, t5
 from hanlin.text.stream import alphabet
 from hanlin.text.tokenizer import byte_level
 
@@ -275,3 +277,46 @@ def test_gpt2_of_ours_opens_too(tmp_path):
     """A door that knows one family."""
     written = write(tmp_path / "gpt2", config=GPT2)
     assert same(hanlin.load(str(tmp_path / "gpt2")).module, written)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart", "lstm"])
+class TestAnswersToASource:
+    """Encoder–decoders read a prompt and answer it; by the same door, whole or in pieces."""
+
+    @pytest.fixture
+    def opened(self, tmp_path, name):
+        sizes = {"vocab": 300, "dim": 16, "layers": 2, "hidden": 24, "context": 64}
+        config = {
+            "t5": lambda: t5.Config(**sizes, encoder_layers=2, heads=2, head_dim=8),
+            "bart": lambda: bart.Config(**sizes, encoder_layers=2, heads=2, start=1, first=5),
+            "lstm": lambda: rnn.Config(**{**sizes, "hidden": 16}, encoder="bidirectional", attention="luong"),
+        }[name]().model_copy(update={"never": tuple(range(70, 170))})
+        module = config.build()
+        with torch.no_grad():
+            for each in module.parameters():
+                each.mul_(8 if name == "bart" else 3)  # so that the source is heard
+        bundle.write(tmp_path / name, module, byte_level())
+        return hanlin.load(str(tmp_path / name))
+
+    def test_pieces_are_the_whole(self, opened):
+        """A stream without the source, an answer that begins with the prompt, a neighbour's source read."""
+        prompts = ["one two three", "四", "five"]
+        whole = opened.generate(prompts, limit=12, seed=3)
+        assert [opened.generate(each, limit=12, seed=3) for each in prompts] == whole
+        assert len(set(whole)) == 3
+        assert "".join(opened.generate(prompts[0], limit=12, seed=3, stream=True)) == whole[0]
+
+    def test_what_is_withheld_never_comes(self, opened):
+        """Tokens that the checkpoint was told never to write."""
+        plain = opened.answers(["one"] * 4, Sampling(limit=40, n=4))
+        kept = opened.answers(["one"] * 4, opened.sampling(["one"], {"limit": 40, "n": 4}))
+        never = set(range(70, 170))
+        assert never & {token for each in plain for token in each.ids}
+        assert not never & {token for each in kept for token in each.ids}
+        beam = opened.sampling(["one"], {"beams": 2})
+        assert set(beam.suppress) == never
+
+    def test_a_source_beyond_the_context_is_refused(self, opened):
+        """A source that is cut in silence."""
+        with pytest.raises(HanlinError, match=r"prompt 0: .* tokens"):
+            opened.generate("a" * 65)

@@ -1,4 +1,4 @@
-"""Continue a prompt, streamed as it is written."""
+"""Continue a prompt, streamed as it is written; an encoder–decoder answers it."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def run(config: Config) -> None:
     from hanlin import api
     from hanlin.config import parse
     from hanlin.generate.sampling import Sampling
+    from hanlin.generate.sources import reads
 
     own = {"model", "prompt", "precision", "json_"}
     given = {name: getattr(config, name) for name in type(config).model_fields if name not in own}
@@ -56,9 +57,10 @@ def run(config: Config) -> None:
             click.echo(json.dumps(whole, ensure_ascii=False))
             return
         for each in answers:
-            click.echo(f"--- {each.n + 1} ({each.finish})\n{prompt}{each.text}")
+            click.echo(f"--- {each.n + 1} ({each.finish})\n{'' if reads(model.module) else prompt}{each.text}")
         return
-    click.echo(prompt, nl=False)
+    if not reads(model.module):
+        click.echo(prompt, nl=False)
     for piece in model.generate(prompt, stream=True, **chosen):
         click.echo(piece, nl=False)
     click.echo()

@@ -23,6 +23,7 @@ from hanlin.config import Config
 from hanlin.errors import DataError, problem
 from hanlin.generate.beam import Beam, search
 from hanlin.generate.constrain import Grammar
+from hanlin.generate.sources import first
 from hanlin.models.contract import Encodes, Model, ModelConfig, require
 from hanlin.objectives import seq2seq
 from hanlin.tasks.contract import Opens, Row
@@ -107,9 +108,7 @@ class Answers(Config, Opens):
 
     def _opening(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Return the tokens that an answer begins with."""
-        special = tokenizer.special
-        first = (special.bos, special.cls, special.eos, special.pad)
-        return self.opening or (_named(first, "no BOS, CLS, EOS or PAD token"),)
+        return self.opening or (first(tokenizer),)
 
 
 class Writer(Answers):
