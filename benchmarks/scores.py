@@ -66,6 +66,19 @@ TABLE = {
     "snips": Score(recipe="snips", key="slot_f1", target=0.94, dev="parsing/snips_slots/dev.jsonl"),
     "atis": Score(recipe="atis", key="slot_f1", dev="parsing/atis_slots/dev.jsonl"),
     "stsb": Score(recipe="stsb", key="spearman", target=0.87, dev="similarity/stsb/dev.jsonl"),
+    "rater": Score(  # reads a question with a passage: python -m benchmarks.tasks.retrieval --read RUNS/rater
+        recipe="classify",
+        key="spearman",
+        changes=(
+            "task.kind=rating",
+            "data.train=data/similarity/stsb/train.jsonl.gz",
+            "data.valid=data/similarity/stsb/dev.jsonl",
+            "data.valid_fraction=0",
+            "data.columns={text: sentence1, pair: sentence2, label: score}",
+            "optimizer.rate=1e-4",
+        ),
+        dev="similarity/stsb/dev.jsonl",
+    ),
     "squad": Score(recipe="squad", key="f1", target=58.0, dev="qa/squad_dev/dev.json"),
     "squad-abstains": Score(recipe="squad", key="f1", changes=("task.elsewhere=0.5",), dev="qa/squad_dev/dev.json"),
     "bert-mini": Score(  # after `python -m benchmarks.tasks.pretraining runs/scores/texts`
