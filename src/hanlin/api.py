@@ -27,7 +27,7 @@ from hanlin.generate.beam import Beam, search
 from hanlin.generate.embed import Embedded, embed
 from hanlin.generate.sampling import Sampling
 from hanlin.generate.score import score
-from hanlin.generate.sources import before, begun
+from hanlin.generate.sources import before, begun, withheld
 from hanlin.tasks import predict
 
 LIMIT = 100  # new tokens, where nothing is said
@@ -96,11 +96,8 @@ class LanguageModel:
         """Return checked choices; a limit left out is LIMIT, or what the context leaves after the longest prompt."""
         kind: type[Sampling | Beam] = Beam if "beams" in choices else Sampling
         room = self.config.context - before(self.module, self.tokenizer, prompts)
-        never, never_first = self.config.never, self.config.never_first
-        withheld: dict[str, Any] = {"suppress": never, "suppress_first": never_first}
-        if kind is Sampling:
-            withheld = {"logit_bias": dict.fromkeys(never, -100.0)}
-        return parse(kind, {"limit": max(0, min(LIMIT, room)), **withheld, **choices}, "generate")
+        asked = {"limit": max(0, min(LIMIT, room)), **choices}
+        return parse(kind, withheld(self.module, asked, beams=kind is Beam), "generate")
 
     def answers(self, prompts: Sequence[str], sampling: Sampling | Beam) -> list[decode.Answer]:
         """Return whole answers with their ids, log-probabilities and why they ended; n for each prompt, in order."""

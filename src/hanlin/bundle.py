@@ -117,7 +117,8 @@ def read_config(folder: Path) -> ModelConfig:
     found = family(str(json.get("model_type")))
     if purpose.SOUND in found.beside and (folder / purpose.SOUND).is_file():
         mel.check(read_json(folder / purpose.SOUND), f"{folder}/{purpose.SOUND}")
-    return found.from_hf(json).model_copy(update=begins.withheld(json))
+    config = found.from_hf(json)
+    return config.model_copy(update=begins.withheld(json, config.vocab))
 
 
 def family(model_type: str) -> type[ModelConfig]:

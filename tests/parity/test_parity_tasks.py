@@ -15,6 +15,7 @@ import torch
 import hanlin
 from hanlin import bundle
 from hanlin.errors import BundleError
+from hanlin.models import begins
 from hanlin.tasks import transcribe
 from hanlin.text.tokenizer import byte_level, train_wordpiece
 
@@ -143,6 +144,8 @@ def test_a_whisper_hears(tmp_path):
     assert opened.bundle.task == "transcribe"
     task = transcribe.Config(gate=False, limit=12)
     assert [each.text for each in opened.predict([{"audio": wav(sound)}], task=task)] == [said(tokenizer, kept)]
+    odd = {"suppress_tokens": 5, "begin_suppress_tokens": [-1, 10**6, "a"], "bad_words_ids": [7, [8], [9, 9]]}
+    assert begins.withheld(odd, made.vocab_size) == {"never": (8,), "never_first": ()}
     again = tmp_path / "again"
     bundle.write(again, opened.module, tokenizer)
     assert bundle.read_model(again).config.never == tuple(never)

@@ -313,6 +313,8 @@ class TestAnswersToASource:
         never = set(range(70, 170))
         assert never & {token for each in plain for token in each.ids}
         assert not never & {token for each in kept for token in each.ids}
+        told = opened.sampling(["one"], {"logit_bias": {5: 1.0, 80: 0.0}})
+        assert (told.logit_bias[5], told.logit_bias[80], told.logit_bias[81]) == (1.0, 0.0, -100.0)
         beam = opened.sampling(["one"], {"beams": 2})
         assert set(beam.suppress) == never
 

@@ -7,7 +7,7 @@ from folders import GPT2, LLAMA, build
 from hanlin.errors import AbilityError
 from hanlin.nn.attention import spelled_out
 from hanlin.nn.cache import KeyValueCache, StateCache
-from hanlin.nn.lanes import Lanes, laid
+from hanlin.nn.lanes import Lanes, lanes_of
 from hanlin.nn.thin import thin
 
 
@@ -171,12 +171,12 @@ def test_lengths_can_be_cut_and_restored(played):
 def test_only_caches_that_are_known_have_lanes():
     """Guards against a model being served by a cache that silently mixes its rows."""
     with pytest.raises(AbilityError, match="NoneType"):
-        laid(None)
+        lanes_of(None)
 
 
 def test_a_lane_of_states_is_copied_whole_swapped_and_cleared():
     """Guards against a state that stays behind, is shared, or is cut."""
-    lanes = laid(StateCache([torch.arange(6.0).view(3, 2)]))
+    lanes = lanes_of(StateCache([torch.arange(6.0).view(3, 2)]))
     lanes.held = [4, 5, 0]
     lanes.copy(0, 2, 4)
     lanes.swap(0, 1)

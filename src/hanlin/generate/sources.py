@@ -9,7 +9,7 @@ Letters: B prompts, S tokens of the longest source.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -45,6 +45,22 @@ def first(tokenizer: Tokenizer) -> int:
     if not found:
         raise DataError(problem("tokenizer", "no BOS, CLS, EOS or PAD token", do="train it with one"))
     return found[0]
+
+
+def withheld(model: Model[Any], choices: Mapping[str, Any], *, beams: bool) -> dict[str, Any]:
+    """Return choices with the tokens that a model which answers a source was told never to write.
+
+    What the caller says of a token holds; a draw does not know `never_first`.
+    """
+    if not reads(model):
+        return dict(choices)
+    never, never_first = model.config.never, model.config.never_first
+    if beams:
+        return {"suppress": never, "suppress_first": never_first, **choices}
+    given = choices.get("logit_bias")
+    if given is not None and not isinstance(given, Mapping):
+        return dict(choices)  # refused by name, as everywhere
+    return {**choices, "logit_bias": {**dict.fromkeys(never, -100.0), **(given or {})}}
 
 
 def before(model: Model[Any], tokenizer: Tokenizer, texts: Sequence[str]) -> int:

@@ -1,7 +1,8 @@
 """What a folder says of how answers to a source begin, read and written as Hugging Face does.
 
 generation_config.json    decoder_start_token_id, forced_bos_token_id, and what is never written: suppress_tokens,
-                          begin_suppress_tokens, bad_words_ids            over config.json's, where it names them
+                          begin_suppress_tokens, bad_words_ids            over config.json's, where it names them;
+                          what is never written is config.json's only where there is no such file
 of a Whisper, besides     forced_decoder_ids [[1, null], [2, 50359]], and lang_to_id, task_to_id,
                           no_timestamps_token_id, which fill its gaps
 """
@@ -24,8 +25,9 @@ def read(folder: Path) -> Json:
     json, beside = read_json(folder / "config.json"), folder / "generation_config.json"
     if beside.is_file():
         said = read_json(beside)
-        keys = (*KEYS, *WITHHELD, *(SPOKEN if json.get("model_type") == "whisper" else ()))
+        keys = (*KEYS, *(SPOKEN if json.get("model_type") == "whisper" else ()))
         json |= {key: said[key] for key in keys if said.get(key) is not None}
+        json |= {key: said.get(key) for key in WITHHELD if key in json or key in said}
     return json
 
 
@@ -35,16 +37,16 @@ def written(config: ModelConfig) -> Json:
     return said | {key: [*value] for key, value in zip(WITHHELD, (config.never, config.never_first)) if value}
 
 
-def withheld(json: Json) -> Json:
+def withheld(json: Json, vocab: int) -> Json:
     """Return never and never_first; of bad_words_ids those that are one token."""
-    always, first, words = (json.get(key) or () for key in WITHHELD)
+    always, first, words = (given if isinstance(given, list) else [] for given in map(json.get, WITHHELD))
     single = [word[0] for word in words if isinstance(word, list) and len(word) == 1]
-    return {"never": _ids([*always, *single]), "never_first": _ids(first)}
+    return {"never": _ids([*always, *single], vocab), "never_first": _ids(first, vocab)}
 
 
-def _ids(given: Iterable[object]) -> tuple[int, ...]:
-    """Return the tokens among what a file lists: -1 and the like mean none."""
-    return tuple(dict.fromkeys(each for each in given if isinstance(each, int) and each >= 0))
+def _ids(given: Iterable[object], vocab: int) -> tuple[int, ...]:
+    """Return the tokens among what a file lists: -1 means none, and what the model does not have it cannot write."""
+    return tuple(dict.fromkeys(each for each in given if isinstance(each, int) and 0 <= each < vocab))
 
 
 def spoken(json: Mapping[str, object]) -> Json:

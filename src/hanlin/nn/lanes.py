@@ -40,7 +40,7 @@ class Span(NamedTuple):
 Forward = Callable[..., Tensor]  # of a model: tokens (B, T) and a cache to hidden states (B, T, D)
 
 
-def laid(pool: Cache) -> Lanes | StateLanes:
+def lanes_of(pool: Cache) -> Lanes | StateLanes:
     """Return the lanes over an empty cache, as its kind asks for."""
     if isinstance(pool, StateCache):
         return StateLanes(pool)
@@ -79,6 +79,11 @@ class Lanes(Cache):
             self._alone.append(Span(lane, column, self.held[lane], self.held[lane] + count))
             column += count
         self._width = max(self.held[:together], default=0) + 1
+
+    def size(self, length: int) -> int:
+        """Return the bytes of a lane of `length` tokens."""
+        held = sum(each.nbytes for each in (*self.pool.keys, *self.pool.values))
+        return held * length // (self.pool.capacity * len(self.held))
 
     def run(self, forward: Forward, ids: Sequence[int]) -> Tensor:
         """Return the hidden states (T, D) of the announced tokens."""
@@ -205,6 +210,10 @@ class StateLanes:
     def coming(self, together: int, alone: Sequence[tuple[int, int]]) -> None:
         """Announce the next forward, as for Lanes."""
         self._together, self._alone = together, alone
+
+    def size(self, length: int) -> int:  # as Lanes have it
+        """Return the bytes of a lane, the same at any length."""
+        return sum(each.nbytes for each in self.pool.states) // len(self.held)
 
     def run(self, forward: Forward, ids: Sequence[int]) -> Tensor:
         """Return the hidden states (T, D) of the announced tokens."""

@@ -19,8 +19,7 @@ from hanlin.generate.constrain import Guide
 from hanlin.generate.decode import Row, Step, after, allowed, taken
 from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.models.contract import Decodes, Encodes, Model, require
-from hanlin.nn.cache import StateCache
-from hanlin.nn.lanes import laid
+from hanlin.nn.lanes import lanes_of
 from hanlin.nn.thin import thin
 from hanlin.serve.scheduler import Key, Plan
 from hanlin.text.tokenizer import Tokenizer
@@ -47,9 +46,7 @@ class Engine:
     def needs(model: Model[Any], slots: int, length: int) -> int:
         """Return the bytes of a cache for `slots` rows of `length` tokens."""
         one = require(model, Decodes).new_cache(1, 1)  # type: ignore[type-abstract]  # mypy: a class as an ability
-        if isinstance(one, StateCache):  # takes the same room at any length
-            return slots * sum(each.nbytes for each in one.states)
-        return slots * length * sum(each.nbytes for each in (*getattr(one, "keys", ()), *getattr(one, "values", ())))
+        return slots * lanes_of(one).size(length)
 
     @property
     def shares(self) -> bool:
@@ -60,7 +57,7 @@ class Engine:
         """Forget every row."""
         self._decoder = require(self.model, Decodes)  # type: ignore[type-abstract]  # mypy: a class as an ability
         with torch.inference_mode():
-            self._lanes = laid(self._decoder.new_cache(self.slots, self.length))
+            self._lanes = lanes_of(self._decoder.new_cache(self.slots, self.length))
         self._prompts: dict[Key, Sequence[int]] = {}
         self._rows: dict[Key, Row] = {}
         self._order: list[Key] = []  # lane -> row
