@@ -26,7 +26,8 @@ FUNCTION = 60  # lines of code
 IMPORTS = 12  # own modules a file
 FOLDER = 14  # Python files a folder, __init__.py aside; test folders grow with the project
 BLOCK, REPEATED = 8, 0.01  # lines; share of the lines of src
-EXCEPTIONS: dict[str, int] = {}  # "src/hanlin/x.py: lines of code in Class.name" -> its own limit, with the reason
+# "src/hanlin/x.py: lines of code in Class.name" -> its own limit, with the reason
+EXCEPTIONS: dict[str, int] = {"src/hanlin/models/bert.py: lines of code": 260}  # four families of files in one
 
 PLACES = ("src/hanlin", "tools", "benchmarks", "examples", "tests")
 FREE = {

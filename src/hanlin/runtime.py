@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -39,3 +41,21 @@ def start(*, device: str = "auto", precision: str = "fp32", threads: int = 0, se
     threads = threads or cores()
     torch.set_num_threads(threads)
     return Runtime(device=torch.device(chosen), dtype=DTYPES[precision], threads=threads, seed=seed)
+
+
+@contextmanager
+def thin(rows: int, dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Let torch multiply by itself inside, if it is one row of bf16 on a CPU; the setting is the whole process's.
+
+    Where matrices meet vectors, memory is all that counts. oneDNN, which torch takes for bf16 on a CPU, reads 11 to 14
+    GB/s in a matrix-vector product on two Zen 4 cores; torch's own loop reads 30 to 38. From the second row on oneDNN
+    is the faster one (docs/numbers.md).
+    """
+    if rows != 1 or dtype != torch.bfloat16 or device.type != "cpu":
+        yield
+        return
+    before, *_ = torch.backends.mkldnn.set_flags(False)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(before)

@@ -12,8 +12,9 @@ import toys
 from hanlin.batch import Frames, Layout, Tokens
 from hanlin.errors import AbilityError
 from hanlin.models import bart, bert, gpt2, llama, rnn, t5, whisper
-from hanlin.models.contract import Decodes, Encodes, ModelConfig, require
+from hanlin.models.contract import Decodes, Encodes, ModelConfig, Summarises, require
 from hanlin.models.weights import from_theirs, to_theirs
+from hanlin.nn import heads
 from hanlin.nn.cache import StateCache
 from hanlin.objectives.cross_entropy import total_nats
 
@@ -235,6 +236,25 @@ def test_packed_is_alone(name):
     packed = model(x, layout=layout)
     for start, end in ((0, 5), (5, 9), (9, 12)):
         torch.testing.assert_close(packed[:, start:end], model(x[:, start:end]), **CLOSE)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if isinstance(build(name), Summarises)])
+@pytest.mark.parametrize("side", ["left", "right", "none"])
+def test_the_first_states_are_those_of_the_whole(name, side):
+    """A last layer that sees padding, takes the wrong token, or learns something else from the others."""
+    whole, part = build(name).double(), build(name).double()
+    x = tokens(3, 7)
+    segments = torch.ones(3, 7, dtype=torch.long)
+    segments[1, 3:] = segments[2, 1:] = 0
+    layout = {"none": None, "right": Layout.of(segments), "left": Layout.of(segments.flip(1))}[side]
+    expected = heads.first(whole(x, layout=layout), layout)
+    found = part.first(x, layout=layout)
+    torch.testing.assert_close(found, expected)
+    for states in (expected, found):
+        states.square().sum().backward()
+    for one, other in zip(whole.parameters(), part.parameters()):
+        if one.grad is not None:
+            torch.testing.assert_close(other.grad, one.grad)
 
 
 @pytest.mark.parametrize("name", DECODERS)

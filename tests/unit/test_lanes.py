@@ -8,7 +8,7 @@ from hanlin.errors import AbilityError
 from hanlin.nn.attention import spelled_out
 from hanlin.nn.cache import KeyValueCache, StateCache
 from hanlin.nn.lanes import Lanes, lanes_of
-from hanlin.nn.thin import thin
+from hanlin.runtime import thin
 
 
 class Played:

@@ -28,7 +28,7 @@ from hanlin.generate.constrain import Grammar, Guide, masks
 from hanlin.generate.decode import Answer, Finish, after, guided
 from hanlin.generate.prefill import evaluating, prefill, shared, unreadable
 from hanlin.models.contract import Decodes, Memory, Model, require
-from hanlin.nn.thin import thin
+from hanlin.runtime import thin
 
 if TYPE_CHECKING:
     from hanlin.text.tokenizer import Tokenizer

@@ -29,7 +29,7 @@ from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.generate.stops import Until
 from hanlin.models.contract import Decodes, Memory, Model, require
 from hanlin.nn.cache import Cache
-from hanlin.nn.thin import thin
+from hanlin.runtime import thin
 
 if TYPE_CHECKING:
     from hanlin.text.stream import Stream

@@ -42,6 +42,7 @@ from hanlin.models.contract import (
 from hanlin.nn.attention import Attention, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
 from hanlin.nn.cross import CrossAttention
+from hanlin.nn.dropout import Dropout
 from hanlin.nn.mlp import ACTIVATIONS, MLP
 from hanlin.nn.positions import sinusoids
 
@@ -199,7 +200,7 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim)
         kind = config.activation
         self.mlp = MLP(dim, hidden, activation=kind, bias=True, dropout=config.activation_dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, view: Attends, memory: Memory | None = None, name: str = "") -> Tensor:
         """Return x (B, T, D) after this layer."""
@@ -230,7 +231,7 @@ class Stack:
         self.embed_norm = nn.LayerNorm(config.dim) if learned else None
         self.blocks = nn.ModuleList(Block(config, heads=heads, hidden=hidden, cross=cross) for _ in range(layers))
         self.norm = nn.LayerNorm(config.dim) if last else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.enlarged = config.dim**0.5 if config.scaled else 1.0
         self.context = config.context
 

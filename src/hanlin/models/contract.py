@@ -238,6 +238,14 @@ class Encodes(ABC):
         """Return the memory that `forward` takes."""
 
 
+class Summarises(ABC):
+    """Can give the state of each row's first token for less than the states of all."""
+
+    @abstractmethod
+    def first(self, tokens: Tensor, *, layout: Layout | None = None, kinds: Tensor | None = None) -> Tensor:
+        """Return (B, D): `forward`'s states of the rows' first real tokens, each row being one segment."""
+
+
 _SENTENCES = {"Decodes": "cannot decode step by step", "Encodes": "reads no source"}
 
 

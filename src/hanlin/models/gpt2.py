@@ -21,6 +21,7 @@ from hanlin.batch import Layout
 from hanlin.models.contract import Decodes, Json, Memory, Model, ModelConfig, Rename, fields_from_hf, unused
 from hanlin.nn.attention import Attention, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
+from hanlin.nn.dropout import Dropout
 from hanlin.nn.mlp import ACTIVATIONS, MLP
 
 
@@ -117,7 +118,7 @@ class Block(nn.Module):
         self.attn = Attention(config.dim, heads=config.heads, kv_heads=config.heads, head_dim=head_dim, bias=True)
         self.mlp_norm = nn.LayerNorm(config.dim, config.eps)
         self.mlp = MLP(config.dim, config.hidden, activation=config.activation, bias=True)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, view: Attends) -> Tensor:
         """Return x (B, T, D) after this layer."""
@@ -133,7 +134,7 @@ class GPT2(Model[Config], Decodes):
         super().__init__(config)
         self.embed = nn.Embedding(config.vocab, config.dim)
         self.positions = nn.Embedding(config.context, config.dim)
-        self.dropout = nn.Dropout(config.embed_dropout)
+        self.dropout = Dropout(config.embed_dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim, config.eps)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)

@@ -28,6 +28,7 @@ from hanlin.models.contract import Decodes, Json, Memory, Model, ModelConfig, Re
 from hanlin.nn import rope
 from hanlin.nn.attention import Attention, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
+from hanlin.nn.dropout import Dropout
 from hanlin.nn.mlp import GatedMLP
 from hanlin.nn.norms import RMSNorm
 from hanlin.nn.rope import Rope, Turn
@@ -224,7 +225,7 @@ class Block(nn.Module):
         )
         self.mlp_norm = RMSNorm(config.dim, config.eps)
         self.mlp = GatedMLP(config.dim, config.hidden, activation="silu", bias=config.mlp_bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, view: Attends, by: Turn) -> Tensor:
         """Return x (B, T, D) after this layer."""
@@ -239,7 +240,7 @@ class Llama(Model[Config], Decodes):
         """Allocate embedding, layers, norm and, unless tied, the output head."""
         super().__init__(config)
         self.embed = nn.Embedding(config.vocab, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, config.eps)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)

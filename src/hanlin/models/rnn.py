@@ -41,6 +41,7 @@ from hanlin.models.contract import (
 from hanlin.nn import copying
 from hanlin.nn.alignment import Alignment, Way
 from hanlin.nn.cache import Cache, StateCache
+from hanlin.nn.dropout import Dropout
 from hanlin.nn.recurrent import Bidirectional, Kind, Recurrent, Runs, width
 
 
@@ -133,7 +134,7 @@ class RNN(Model[Config], Decodes):
         super().__init__(config)
         dim, hidden = config.dim, config.hidden
         self.embed = nn.Embedding(config.vocab, dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         inputs = [dim * (1 + config.feeding), *[hidden] * (config.layers - 1)]
         self.blocks = nn.ModuleList(Recurrent(config.kind, size, hidden) for size in inputs)
         sizes = [dim, *[hidden] * (config.layers - 1)] if config.encoder != "none" else []

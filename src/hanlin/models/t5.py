@@ -37,6 +37,7 @@ from hanlin.models.contract import (
 from hanlin.nn.attention import Attention
 from hanlin.nn.cache import Attends, Cache
 from hanlin.nn.cross import CrossAttention
+from hanlin.nn.dropout import Dropout
 from hanlin.nn.mlp import MLP, GatedMLP
 from hanlin.nn.norms import RMSNorm
 from hanlin.nn.relative import RelativeBias, biased, new_cache
@@ -197,7 +198,7 @@ class Block(nn.Module):
         activation, gated = FEEDS[config.feed]
         kind = GatedMLP if gated else MLP
         self.mlp = kind(config.dim, config.hidden, activation=activation, bias=False, dropout=config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, view: Attends, memory: Memory | None = None, name: str = "") -> Tensor:
         """Return x (B, T, D) after this layer."""
@@ -216,7 +217,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config, cross=False) for _ in range(config.encoder_layers))
         self.relative = RelativeBias(config.buckets, config.heads, farthest=config.farthest, causal=False)
         self.norm = RMSNorm(config.dim, config.eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Return the states."""
@@ -240,7 +241,7 @@ class T5(Model[Config], Decodes, Encodes):
         self.blocks = nn.ModuleList(Block(config, cross=True) for _ in range(config.layers))
         self.relative = RelativeBias(config.buckets, config.heads, farthest=config.farthest, causal=True)
         self.norm = RMSNorm(config.dim, config.eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
 
     def encode(self, source: Source) -> Memory:

@@ -26,8 +26,9 @@ from hanlin.batch import Layout, Source, Tokens
 from hanlin.errors import AbilityError, problem
 from hanlin.models import begins
 from hanlin.models.contract import Decodes, Encodes, Json, Memory, Model, ModelConfig, Rename, fields_from_hf, unused
-from hanlin.nn.attention import Attention, scope, spelled_out
+from hanlin.nn.attention import Attention, look, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
+from hanlin.nn.dropout import Dropout
 from hanlin.nn.mlp import ACTIVATIONS, MLP
 
 FRAMES_A_SECOND = 100  # a hop of 160 samples at 16 kHz
@@ -178,10 +179,7 @@ class Cross(nn.Module):
         q = self._split(self.q(self.norm(x)).reshape(rows, beams * x.shape[1], -1))
         mask = None if memory.layout is None else memory.layout.real[:, None, None]
         rate = self.dropout if self.training else 0.0
-        if torch.is_grad_enabled() and q.device.type == "cpu" and q.dtype == torch.bfloat16:
-            read = spelled_out(q, k, v, mask, rate)  # the quicker way back, as in nn/attention.py
-        else:
-            read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
+        read = look(q, k, v, mask, dropout=rate)
         return self.o(read.transpose(1, 2).reshape(x.shape))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -198,7 +196,7 @@ class Block(nn.Module):
         self.cross = Cross(config) if cross else None
         self.mlp_norm = nn.LayerNorm(config.dim)
         self.mlp = MLP(config.dim, hidden, activation=config.activation, bias=True)
-        self.dropout, self.hidden_dropout = nn.Dropout(config.dropout), config.hidden_dropout
+        self.dropout, self.inner_dropout = Dropout(config.dropout), Dropout(config.hidden_dropout)
 
     def forward(self, x: Tensor, view: Attends, memory: Memory | None = None, index: int = 0) -> Tensor:
         """Return x (B, T, D) after this layer; without a memory nothing is looked at."""
@@ -206,7 +204,7 @@ class Block(nn.Module):
         if self.cross is not None and memory is not None:
             x = x + self.dropout(self.cross(x, memory, index))
         inner = self.mlp.activation(self.mlp.up(self.mlp_norm(x)))
-        return x + self.dropout(self.mlp.down(F.dropout(inner, self.hidden_dropout, self.training)))
+        return x + self.dropout(self.mlp.down(self.inner_dropout(inner)))
 
 
 class Whisper(Model[Config], Decodes, Encodes):
@@ -228,7 +226,7 @@ class Whisper(Model[Config], Decodes, Encodes):
         self.positions = nn.Embedding(config.context, config.dim)
         self.blocks = nn.ModuleList(Block(config, *writer, cross=True) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
 
     def encode(self, source: Source) -> Memory:

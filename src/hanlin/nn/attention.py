@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from hanlin.batch import Layout
 from hanlin.nn.cache import Attends, Cache
+from hanlin.nn.dropout import dropout as drop
 from hanlin.nn.norms import RMSNorm
 from hanlin.nn.rope import Turn, rotate
 
@@ -103,6 +104,32 @@ class Plain:
         return mask[:, None] if self.causal or window is not None or self.layout is not None else None
 
 
+class Firsts:
+    """Attention of each row's first token alone: one query a row, over what of the row is real."""
+
+    def __init__(self, layout: Layout | None, dropout: float) -> None:
+        """Keep what the mask is made of."""
+        self.layout = layout
+        self.dropout = dropout
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
+        """Return (B, H, 1, h) for queries q (B, H, 1, h)."""
+        assert window is None, "a window would hide the row's end"
+        return look(q, k, v, None if self.layout is None else self.layout.real[:, None, None], dropout=self.dropout)
+
+
+def look(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scale: float | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Return attention (B, H, T, h); `mask` is True where a query may look, or numbers to add to the scores.
+
+    Training in bf16 on a CPU takes the spelled-out way: see `spelled_out`.
+    """
+    if torch.is_grad_enabled() and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return spelled_out(q, k, v, mask, dropout, scale)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+
+
 def spelled_out(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0, scale: float | None = None
 ) -> Tensor:
@@ -121,7 +148,7 @@ def spelled_out(
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(-1)
     if dropout:
-        weights = F.dropout(weights, dropout)
+        weights = drop(weights, dropout)
     return weights @ v
 
 
@@ -154,9 +181,12 @@ class Attention(nn.Module):
         self.head_dim = head_dim
         self.window = window
 
-    def forward(self, x: Tensor, view: Attends, by: Turn | None = None) -> Tensor:
-        """Return (B, T, D), what each position reads through `view`; queries and keys are turned `by` when given."""
-        q, k, v = (self._split(part(x)) for part in (self.q, self.k, self.v))
+    def forward(self, x: Tensor, view: Attends, by: Turn | None = None, asks: Tensor | None = None) -> Tensor:
+        """Return (B, T, D), what each position reads through `view`; queries and keys are turned `by` when given.
+
+        Where `asks` (B, A, D) is given, those alone are the queries, and (B, A, D) comes back.
+        """
+        q, k, v = self._split(self.q(x if asks is None else asks)), self._split(self.k(x)), self._split(self.v(x))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if by is not None:

@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hanlin.batch import Layout
-from hanlin.nn.attention import spelled_out
+from hanlin.nn.attention import look
 
 
 class Remembers(Protocol):
@@ -30,18 +28,6 @@ class Remembers(Protocol):
 
     def once(self, name: str, make: Callable[[Tensor], Any]) -> Any:  # noqa: ANN401  # whatever make returns
         """Return `make(states)`, made at the first call."""
-
-
-def look(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scale: float | None = None, dropout: float = 0.0
-) -> Tensor:
-    """Return attention (B, H, T, h); `mask` is True where a query may look, or numbers to add to the scores.
-
-    Training in bf16 on a CPU takes the spelled-out way: see `spelled_out`.
-    """
-    if torch.is_grad_enabled() and q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return spelled_out(q, k, v, mask, dropout, scale)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
 
 
 class CrossAttention(nn.Module):

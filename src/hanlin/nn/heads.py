@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hanlin.batch import Layout
+from hanlin.nn.dropout import Dropout
 from hanlin.nn.mlp import ACTIVATIONS
 
 How = Literal["cls", "mean", "max"]
@@ -58,7 +59,7 @@ class First(nn.Module):
         self.dense = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, outputs)
         self.activation = ACTIVATIONS[activation]
-        self.dropout, self.before = nn.Dropout(dropout), nn.Dropout(before)
+        self.dropout, self.before = Dropout(dropout), Dropout(before)
 
     def forward(self, hidden: Tensor, layout: Layout | None = None) -> Tensor:
         """Return (B, N) for hidden (B, T, D)."""
@@ -72,7 +73,7 @@ class Each(nn.Module):
         """Allocate out (N, D)."""
         super().__init__()
         self.out = nn.Linear(dim, outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, layout: Layout | None = None) -> Tensor:
         """Return (B, T, N) for hidden (B, T, D); what stands on padding means nothing."""

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from hanlin.batch import Layout
 from hanlin.errors import AbilityError, problem
-from hanlin.nn.attention import scope
+from hanlin.nn.attention import look, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
-from hanlin.nn.cross import look
 
 
 def buckets(distances: Tensor, count: int, farthest: int, *, causal: bool) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hanlin.batch import Batch
-from hanlin.models.contract import Model
+from hanlin.models.contract import Model, Summarises
 from hanlin.nn.heads import pool
 from hanlin.objectives.contract import Loss, Objective, Part
 
@@ -63,6 +63,8 @@ def scored(model: Model[Any], batch: Batch[Answers], reads: Literal["first", "me
     if batch.labels is not None and batch.labels.features is not None:
         known = batch.labels.features.to(next(model.heads["sequence"].parameters()).dtype)
         return model.heads["sequence"](known[:, None], None)
+    if reads == "first" and isinstance(model, Summarises):
+        return model.heads["sequence"](model.first(batch.tokens, layout=batch.layout, kinds=batch.kinds)[:, None], None)
     hidden = model(batch.tokens, layout=batch.layout, kinds=batch.kinds)
     if reads == "mean":
         return model.heads["sequence"](pool(hidden, batch.layout, "mean").to(hidden.dtype)[:, None], None)

@@ -20,7 +20,7 @@ from hanlin.generate.decode import Row, Step, after, allowed, taken
 from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
 from hanlin.models.contract import Decodes, Encodes, Model, require
 from hanlin.nn.lanes import lanes_of
-from hanlin.nn.thin import thin
+from hanlin.runtime import thin
 from hanlin.serve.scheduler import Key, Plan
 from hanlin.text.tokenizer import Tokenizer
 

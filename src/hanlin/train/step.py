@@ -48,6 +48,9 @@ class Learner:
         self.work = model if runtime.dtype == torch.float32 else copy.deepcopy(model).to(runtime.dtype)
         self.carry: list[Tensor] = []  # states (rows, W), a layer each, that the next step's rows go on from
         self._ended: list[Tensor] = []  # where the present step's rows ended; kept when the step is taken
+        self._room: dict[
+            nn.Parameter, Tensor
+        ] = {}  # for gradients in fp32: asking for it anew takes longer than adding
         self.average: dict[str, Tensor] = {}  # of the weights, fp32, where the plan asks for it
         if plan.ema is not None:
             self.average = {name: each.detach().clone() for name, each in model.named_parameters()}
@@ -67,7 +70,7 @@ class Learner:
         """Take one step; return loss, grad_norm and rate. A gradient that is not finite changes nothing."""
         totals = self.gradients(batch, step)
         parameters = [each for each in self.model.parameters() if each.grad is not None]
-        norm = float(nn.utils.clip_grad_norm_(parameters, self.plan.clip or math.inf))
+        norm = float(self._clip(parameters))
         if math.isfinite(norm) and math.isfinite(totals["loss"]):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * multiplier
@@ -77,6 +80,13 @@ class Learner:
             self._follow(step)
         self.optimizer.zero_grad(set_to_none=True)
         return {**totals, "grad_norm": norm, "rate": self.optimizer.param_groups[0]["initial_lr"] * multiplier}
+
+    def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Return the gradient's length; one that is longer than the plan bears is cut to that."""
+        norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+        if self.plan.clip and norm > self.plan.clip:
+            nn.utils.clip_grads_with_norm_(parameters, self.plan.clip, norm)
+        return norm
 
     def _follow(self, step: int) -> None:
         """Move the average towards the weights, at first quickly, so that it forgets where they started."""
@@ -159,9 +169,15 @@ class Learner:
         if self.work is self.model:
             return
         for ours, theirs in zip(self.model.parameters(), self.work.parameters()):
-            if theirs.grad is not None:
-                ours.grad = theirs.grad.float() if ours.grad is None else ours.grad.add_(theirs.grad)
-                theirs.grad = None
+            if theirs.grad is None:
+                continue
+            if ours.grad is None:
+                if ours not in self._room:
+                    self._room[ours] = torch.empty_like(ours)
+                ours.grad = self._room[ours].copy_(theirs.grad)
+            else:
+                ours.grad.add_(theirs.grad)
+            theirs.grad = None
 
 
 def _check_compiler(device: torch.device) -> None:
