@@ -89,7 +89,7 @@ TABLE = {
         recipe="chnsenticorp", key="accuracy", dev="classification/chnsenticorp_htl/dev.jsonl", start="bert-mini"
     ),
     "thucnews": Score(
-        recipe="thucnews", key="accuracy", dev="classification/thucnews_titles/dev.jsonl", start="bert-mini"
+        recipe="thucnews", key="accuracy", seeds=3, dev="classification/thucnews_titles/dev.jsonl", start="bert-mini"
     ),
     "weibo-ner": Score(recipe="weibo-ner", key="f1", dev="ner/weibo/dev.jsonl", start="bert-mini"),
     "resume-ner": Score(recipe="resume-ner", key="f1", dev="ner/resume/dev.jsonl", start="bert-mini"),

@@ -42,6 +42,18 @@ def run(folder, model, steps, optimizer):
     return train.learn(recipes.load(str(folder / "recipe.yaml")), folder / "run")
 
 
+def test_how_bleu_is_counted_stands_beside_it(corpus, capsys):
+    """Guards against figures that two papers cannot compare."""
+    run(corpus, "rnn", 1, "{name: sgd}")
+    told = {"model": str(corpus / "run"), "data": str(corpus / "dev.xx")}
+    capsys.readouterr()
+    evaluate.run(evaluate.Config(**told))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("bleu: nrefs:1|case:mixed|eff:no|tok:") for line in lines)
+    evaluate.run(evaluate.Config(**told, json=True))
+    assert "bleu: " + json.loads(capsys.readouterr().out)["signature"] in lines
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "steps", "optimizer"), [("rnn", 200, "{name: adamw, rate: 1e-2}"), ("t5", 350, "{name: muon}")]

@@ -217,6 +217,14 @@ class Pools(ABC):
         """Return how, for a model that was trained on rows of `context` tokens."""
 
 
+class Signs(ABC):
+    """Has a score that can be counted in several ways."""
+
+    @abstractmethod
+    def signature(self) -> str:
+        """Return how the main score is counted, in one line that belongs beside every figure."""
+
+
 class Baselined(ABC):
     """Can be answered without a model as well: what its score has to beat."""
 

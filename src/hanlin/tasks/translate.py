@@ -19,7 +19,7 @@ from hanlin.metrics.contract import Estimate, Numbers, Rows
 from hanlin.metrics.texts import bleu, chrf
 from hanlin.models.contract import Model
 from hanlin.tasks import contract, rows
-from hanlin.tasks.contract import Raw, Row, Task
+from hanlin.tasks.contract import Raw, Row, Signs, Task
 from hanlin.tasks.reading import pairs
 from hanlin.tasks.writing.sentences import scripted, text_of
 from hanlin.tasks.writing.seq2seq import Nats, Writer, Written
@@ -43,7 +43,7 @@ class Prediction(contract.Prediction):
     score: float  # log-probability over length ** length_penalty
 
 
-class Config(Task[Example, Prediction], Writer):
+class Config(Task[Example, Prediction], Writer, Signs):
     """Translation by a model that reads a source."""
 
     directions: tuple[str, ...] = ()  # of parallel files: [en-de, de-en]; from the named file to the other if left out

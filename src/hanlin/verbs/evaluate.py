@@ -60,16 +60,22 @@ def _run_rows(config: Config) -> None:
     """Print the scores of a task's labelled rows, and with `errors` where it went wrong."""
     import click
 
+    from hanlin.tasks.contract import Signs
+
     predictor, found = answered(config)
+    signed = predictor.task.signature() if isinstance(predictor.task, Signs) else ""
     scores = {name: vars(each) for name, each in found.scores.items()}
     if config.json_:
         parts = {value: each and vars(each) for value, _, each in _slices(config, predictor, found)}
         told = {"scores": scores, "rows": len(found.examples), **({"slices": parts} if config.slice else {})}
+        told |= {"signature": signed} if signed else {}
         click.echo(json.dumps(told, ensure_ascii=False))
         return
     for name, each in found.scores.items():
         interval = f"95 % interval {each.low:.4f} to {each.high:.4f} over {each.n:,}"
         click.echo(f"{name:16} {each.value:8.4f}   {interval}")
+    if signed:
+        click.echo(f"{predictor.task.main}: {signed}")
     cut = f"; {found.truncated:,} tokens did not fit and were cut" if found.truncated else ""
     click.echo(f"scored {len(found.examples):,} rows{cut}")
     if config.errors:
