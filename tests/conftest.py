@@ -13,7 +13,7 @@ torch.set_num_threads(1)  # toys are too small to share; two threads only wait f
 
 
 @pytest.fixture(scope="session", autouse=True)
-def told() -> Iterator[str | None]:
+def data_home() -> Iterator[str | None]:
     """Yield what HANLIN_DATA says, and keep it from recipes and commands: they answer alike wherever tests run."""
     with pytest.MonkeyPatch.context() as patch:
         said = os.environ.get("HANLIN_DATA")
@@ -23,9 +23,9 @@ def told() -> Iterator[str | None]:
 
 
 @pytest.fixture(scope="session")
-def real_data(told: str | None) -> Path:
+def real_data(data_home: str | None) -> Path:
     """Return the folder that holds data/ and models/, or skip."""
-    folder = Path(told or Path(__file__).parents[2] / "shared")
+    folder = Path(data_home or Path(__file__).parents[2] / "shared")
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data at {folder}: set HANLIN_DATA to the folder that holds data/ and models/")
     return folder
