@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PLAIN = ("lm/zh_wiki/train.txt.gz", "lm/wiki_en/train.txt")
-ROWS = {  # a file, and where its rows hold text: today's Chinese, for the tasks are; old novels and poems taught little
+ROWS = {  # a file, and where its rows hold text: today's Chinese, as the tasks' is; old novels and poems taught little
     "lm/brown/train.jsonl.gz": ("text",),
     "classification/chnsenticorp_htl/train.jsonl.gz": ("text",),
     "classification/online_shopping/train.jsonl.gz": ("text",),

@@ -26,8 +26,9 @@ from hanlin.batch import Layout, Source, Tokens
 from hanlin.errors import AbilityError, problem
 from hanlin.models import begins
 from hanlin.models.contract import Decodes, Encodes, Json, Memory, Model, ModelConfig, Rename, fields_from_hf, unused
-from hanlin.nn.attention import Attention, look, scope
+from hanlin.nn.attention import Attention, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
+from hanlin.nn.cross import CrossAttention
 from hanlin.nn.dropout import Dropout
 from hanlin.nn.mlp import ACTIVATIONS, MLP
 
@@ -156,34 +157,12 @@ def attention(dim: int, heads: int) -> Attention:
     return part
 
 
-class Cross(nn.Module):
-    """What the tokens read from the memory."""
-
-    def __init__(self, config: Config) -> None:
-        """Allocate norm, q, k, v and o."""
-        super().__init__()
-        self.norm = nn.LayerNorm(config.dim)
-        self.q, self.v, self.o = (nn.Linear(config.dim, config.dim) for _ in range(3))
-        self.k = nn.Linear(config.dim, config.dim, bias=False)
-        self.head_dim = config.dim // config.heads
-        self.dropout = config.attention_dropout
-
-    def forward(self, x: Tensor, memory: Memory, index: int) -> Tensor:
-        """Return (B, T, D); B is a multiple of the memory's rows, and neighbours share one as the beams of a row do.
-
-        Keys and values are never copied: the beams of a row stand one after another as if they were more tokens.
-        """
-        k, v = memory.once(f"cross.{index}", lambda states: (self._split(self.k(states)), self._split(self.v(states))))
-        rows, beams = len(k), len(x) // len(k)
-        assert rows * beams == len(x), f"{len(x)} rows of tokens cannot share {rows} rows of memory"
-        q = self._split(self.q(self.norm(x)).reshape(rows, beams * x.shape[1], -1))
-        mask = None if memory.layout is None else memory.layout.real[:, None, None]
-        rate = self.dropout if self.training else 0.0
-        read = look(q, k, v, mask, dropout=rate)
-        return self.o(read.transpose(1, 2).reshape(x.shape))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+def cross_attention(config: Config, heads: int) -> CrossAttention:
+    """Return attention to the memory without a key bias."""
+    sizes = {"heads": heads, "head_dim": config.dim // heads}
+    part = CrossAttention(config.dim, nn.LayerNorm(config.dim), bias=True, dropout=config.attention_dropout, **sizes)
+    part.k = nn.Linear(config.dim, config.dim, bias=False)
+    return part
 
 
 class Block(nn.Module):
@@ -193,7 +172,7 @@ class Block(nn.Module):
         """Allocate the layer."""
         super().__init__()
         self.attn_norm, self.attn = nn.LayerNorm(config.dim), attention(config.dim, heads)
-        self.cross = Cross(config) if cross else None
+        self.cross = cross_attention(config, heads) if cross else None
         self.mlp_norm = nn.LayerNorm(config.dim)
         self.mlp = MLP(config.dim, hidden, activation=config.activation, bias=True)
         self.dropout, self.inner_dropout = Dropout(config.dropout), Dropout(config.hidden_dropout)
@@ -202,7 +181,7 @@ class Block(nn.Module):
         """Return x (B, T, D) after this layer; without a memory nothing is looked at."""
         x = x + self.dropout(self.attn(self.attn_norm(x), view))
         if self.cross is not None and memory is not None:
-            x = x + self.dropout(self.cross(x, memory, index))
+            x = x + self.dropout(self.cross(self.cross.norm(x), memory, f"cross.{index}"))
         inner = self.mlp.activation(self.mlp.up(self.mlp_norm(x)))
         return x + self.dropout(self.mlp.down(self.inner_dropout(inner)))
 

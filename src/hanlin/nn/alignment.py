@@ -19,7 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hanlin.nn.cross import Remembers, readable
+from hanlin.nn.attention import readable
+from hanlin.nn.cross import Remembers
 
 Way = Literal["bahdanau", "luong"]
 

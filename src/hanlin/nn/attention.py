@@ -115,7 +115,19 @@ class Firsts:
     def attend(self, q: Tensor, k: Tensor, v: Tensor, window: int | None = None) -> Tensor:
         """Return (B, H, 1, h) for queries q (B, H, 1, h)."""
         assert window is None, "a window would hide the row's end"
-        return look(q, k, v, None if self.layout is None else self.layout.real[:, None, None], dropout=self.dropout)
+        return look(q, k, v, readable(self.layout), dropout=self.dropout)
+
+
+def readable(layout: Layout | None) -> Tensor | None:
+    """Return (R, 1, 1, S) booleans, True where there is a source token; None where all are.
+
+    A source without any token is read as its padding: no row of a mask is empty, and softmax never returns NaN.
+    """
+    if layout is None or bool(layout.real.all()):
+        return None
+    assert int(layout.segments.max()) <= 1, "a row of a memory holds one source"
+    real = layout.real
+    return (real | ~real.any(1, keepdim=True))[:, None, None]
 
 
 def look(

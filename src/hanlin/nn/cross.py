@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from hanlin.batch import Layout
-from hanlin.nn.attention import look
+from hanlin.nn.attention import look, readable
 
 
 class Remembers(Protocol):
@@ -74,15 +74,3 @@ class CrossAttention(nn.Module):
             part(states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2).contiguous() for part in (self.k, self.v)
         )
         return keys, values
-
-
-def readable(layout: Layout | None) -> Tensor | None:
-    """Return (R, 1, 1, S) booleans, True where there is a source token; None where all are.
-
-    A source without any token is read as its padding: no row of a mask is empty, and softmax never returns NaN.
-    """
-    if layout is None or bool(layout.real.all()):
-        return None
-    assert int(layout.segments.max()) <= 1, "a row of a memory holds one source"
-    real = layout.real
-    return (real | ~real.any(1, keepdim=True))[:, None, None]

@@ -48,9 +48,7 @@ class Learner:
         self.work = model if runtime.dtype == torch.float32 else copy.deepcopy(model).to(runtime.dtype)
         self.carry: list[Tensor] = []  # states (rows, W), a layer each, that the next step's rows go on from
         self._ended: list[Tensor] = []  # where the present step's rows ended; kept when the step is taken
-        self._room: dict[
-            nn.Parameter, Tensor
-        ] = {}  # for gradients in fp32: asking for it anew takes longer than adding
+        self._room: dict[nn.Parameter, Tensor] = {}  # for fp32 gradients: fresh memory takes longer than adding
         self.average: dict[str, Tensor] = {}  # of the weights, fp32, where the plan asks for it
         if plan.ema is not None:
             self.average = {name: each.detach().clone() for name, each in model.named_parameters()}
