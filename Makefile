@@ -10,7 +10,7 @@ demo: $(VENV)/runtime.stamp ## learn the documentation on this machine, offline
 	$(BIN)/hanlin demo
 
 test: $(VENV)/dev.stamp check ## the default tests: at most four minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/dev.stamp check ## everything but what needs a GPU or the internet
 	$(BIN)/python -m pytest -m "not gpu and not network"

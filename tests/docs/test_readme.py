@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -12,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from hanlin import cli
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -61,8 +62,9 @@ def _serve(words: list[str], folder: Path) -> None:
 
 
 @pytest.mark.multiprocess
-def test_the_commands_and_the_python_run_as_written(tmp_path):
+def test_the_commands_and_the_python_run_as_written(tmp_path, monkeypatch, capsys):
     """A README that shows what does not work."""
+    monkeypatch.chdir(tmp_path)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     rows = [json.dumps({"text": f"Once upon a time there were {n} ducks. 从前有{n}只鸭子。" * 8}) for n in range(300)]
@@ -77,22 +79,10 @@ def test_the_commands_and_the_python_run_as_written(tmp_path):
         words = shlex.split(line.replace("plan.minutes=10", "plan.steps=3 plan.context=96 plan.rows=2 plan.threads=1"))
         if words[1] == "prepare":
             words += ["--vocab", "512"]  # three hundred tales hold no larger vocabulary's merges
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, (line, done.stderr)
+        assert cli.run(words[1:]) == 0, (line, capsys.readouterr().err)
     python = next(body for kind, body in blocks("README.md") if kind == "python")
-    done = subprocess.run(
-        [sys.executable, "-c", python],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "torch.Size([" in done.stdout
+    exec(python, {})  # as a reader would run it
+    assert "torch.Size([" in capsys.readouterr().out
     for line in commands:
         if line.startswith("make "):
             assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

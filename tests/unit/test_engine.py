@@ -59,7 +59,7 @@ def play(engine, scheduler, jobs, rnd, cancels=()):
 
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2, RNN], ids=["llama", "gpt2", "lstm"])
-@pytest.mark.parametrize("seed", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2))])
 def test_company_changes_nothing(config, seed):
     """Guards against lanes mixed up by joining, copying, leaving; noise, penalties or settings of a neighbour."""
     model, rnd = build(config), random.Random(seed)

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import serving
 
 from hanlin import registry
 
@@ -47,6 +48,15 @@ def test_nothing_heavy_is_imported(code):
 def test_the_help_of_a_verb_does_without_torch(verb):
     """A verb that opens its whole machinery to say what its options are."""
     assert "torch" not in loaded(f"from hanlin import cli; cli.run(['{verb}', '--help'])")
+
+
+def test_a_model_is_opened_without_the_compiler(tmp_path):
+    """Weights drawn on the meta device only to be overwritten: torch loads its compiler for them, for 1.6 seconds."""
+    folder = serving.models(tmp_path, "bytes") / "bytes"
+    write = f"import hanlin, sys; hanlin.load({str(folder)!r}).generate('a', limit=2)"
+    code = f"{write}; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_help_is_there_in_a_quarter_second():

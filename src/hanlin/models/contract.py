@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, final
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from hanlin.batch import Layout, Source
 from hanlin.config import Config, parse
@@ -137,7 +138,7 @@ class ModelConfig(Config, ABC):
     @final
     def sketch(self, heads: Mapping[str, int] | None = None) -> Model[Any]:
         """Return the model on the meta device: every shape, no memory."""
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             return self._with(heads or {})
 
     @final
@@ -156,6 +157,15 @@ class ModelConfig(Config, ABC):
                     raise AbilityError(problem(where, given, "one of them"))
             model.heads[name] = known[name].make(self, outputs)
         return model
+
+
+class _Unfilled(TorchFunctionMode):
+    """Inside, `torch.nn.init` fills nothing: on the meta device, where nothing can be, it loads torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True, kw_only=True)
