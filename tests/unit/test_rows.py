@@ -131,6 +131,20 @@ class TestExamples:
         assert "a.jsonl:2: no label" in caught.value.problems[0]
         assert "5 more bad rows" in caught.value.problems[-1]
 
+    @pytest.mark.parametrize(("spare", "said"), [(1, "2 leaves out as many"), (2, None), (9, None)])
+    def test_as_many_as_are_borne_are_left_out_and_named(self, tmp_path, spare, said):
+        """Two bad rows of three thousand that end a training for good, or rows that are gone without a word."""
+        path = written(tmp_path / "a.csv", "text,label\na,up\n,up\nb,\nc,down\n")
+        told = []
+        if said is not None:
+            with pytest.raises(DataError, match=said):
+                rows.examples(TASK, path, {}, labelled=True, spare=spare, say=told.append)
+            return
+        found, _ = rows.examples(TASK, path, {}, labelled=True, spare=spare, say=told.append)
+        assert [each.text for each in found] == ["a", "c"]
+        assert [each.split(": ")[0].rsplit(":", 1)[1] for each in told] == ["3", "4"]
+        assert all(each.endswith("left out") for each in told)
+
     def test_a_text_twice_goes_to_one_side(self):
         """What was learned, scored."""
         given = [classify.Example(text=f"text {at % 50}", label=str(at)) for at in range(200)]

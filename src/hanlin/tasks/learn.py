@@ -97,7 +97,8 @@ def _sides(recipe: Recipe, task: Task[Any, Any], say: Say) -> tuple[list[Any], l
     def aside(raw: Raw) -> bool:
         return bool(data.held) and all(str(raw.values.get(key)) == value for key, value in data.held.items())
 
-    train, taken = rows.examples(task, where, data.columns, labelled=True, limit=limit, keep=lambda raw: not aside(raw))
+    how: dict[str, Any] = {"limit": limit, "keep": lambda raw: not aside(raw), "spare": data.bad_rows, "say": say}
+    train, taken = rows.examples(task, where, data.columns, labelled=True, **how)
     columns = ", ".join(f"{field} is '{column}'" for field, column in taken.items())
     say(f"{data.train}: {len(train):,} rows; {columns}")
     if data.valid is not None:

@@ -181,17 +181,21 @@ def examples(
     labelled: bool,
     limit: int | None = None,
     keep: Callable[[Raw], bool] | None = None,
+    spare: int = 0,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[list[E], dict[str, str]]:
     """Return every row of a file, or those to keep, as examples, and which column was taken for which field.
 
-    DataError with the first bad rows' numbers when any row cannot be one, or when there is none.
+    DataError with the first bad rows' numbers when more rows than `spare` cannot be one, or when there is none; up to
+    `spare` are left out, each said.
     """
     found: list[E] = []
     problems: list[str] = []
+    bad = 0
     taken: dict[str, str] = {}
     with files.explained(path):
         for raw in task.read(path):
-            if limit is not None and len(found) + len(problems) >= limit:
+            if limit is not None and len(found) + bad >= limit:
                 break
             if keep is not None and not keep(raw):
                 continue
@@ -203,9 +207,14 @@ def examples(
                 if not taken and not raw.error:
                     raise
                 problems += error.problems
-    if problems:
+                bad += 1
+    if bad <= spare and say is not None:
+        for each in problems:
+            say(f"{each}; left out")
+    elif problems:
         more = [problem(str(path), f"{len(problems) - SHOWN:,} more bad rows")] if len(problems) > SHOWN else []
-        raise DataError(*problems[:SHOWN], *more)
+        *others, last = *problems[:SHOWN], *more
+        raise DataError(*others, last if say is None else f"{last}; data.bad_rows={bad} leaves out as many")
     if not found:
         raise DataError(problem(str(path), "no rows", "at least one"))
     return found, taken

@@ -42,6 +42,7 @@ class Data(Config):
     held: dict[str, str] = {}  # of a task: the rows of `train` with all these values are, such as {split: dev}
     field: str = "text"  # the key of the text in jsonl rows
     columns: dict[str, str] = {}  # of a task's rows: field -> column, where the usual names do not say
+    bad_rows: int = Field(0, ge=0)  # of a task: at most so many that cannot be learned from are left out, and named
     limit_rows: int | None = Field(None, gt=0)  # of a task: learn from no more
     limit_bytes: int | None = Field(None, gt=0)  # read no more text than this
 
