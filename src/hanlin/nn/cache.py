@@ -13,8 +13,9 @@ Letters: B rows, H heads, K key-value heads, T new tokens, S slots, h head_dim.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -156,6 +157,14 @@ class KeyValueCache(Cache):
         """Shorten rows; slots past the end are never read and will be overwritten."""
         self.lengths = torch.minimum(self.lengths, lengths.to(self.lengths))
         self._look()
+
+    def rows(self, lanes: slice, lengths: Tensor) -> Self:
+        """Return some rows, of which `lengths` slots are taken, as a cache of its own over the same memory."""
+        part = copy.copy(self)
+        part.keys, part.values = ([each[lanes] for each in side] for side in (self.keys, self.values))
+        part.lengths = lengths
+        part._look()
+        return part
 
     def _look(self) -> None:
         """Note whether all rows are equally long now."""
