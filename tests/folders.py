@@ -13,12 +13,15 @@ import torch
 
 from hanlin import bundle
 from hanlin.errors import HanlinError, RunError
-from hanlin.models import gpt2, llama, rnn
+from hanlin.models import bart, gpt2, llama, rnn, t5
 from hanlin.text.tokenizer import byte_level
 
 LLAMA = llama.Config(vocab=300, dim=16, layers=2, heads=4, kv_heads=2, head_dim=6, hidden=24, context=32)
 GPT2 = gpt2.Config(vocab=300, dim=16, layers=2, heads=4, context=32)
 RNN = rnn.Config(vocab=300, dim=16, hidden=20, layers=2, kind="lstm", context=32)
+T5 = t5.Config(vocab=300, dim=16, layers=2, encoder_layers=2, heads=2, head_dim=8, hidden=24, context=32, start=0)
+BART = bart.Config(vocab=300, dim=16, layers=2, encoder_layers=2, heads=2, hidden=24, context=32, start=2, first=0)
+PAIR = RNN.model_copy(update={"encoder": "bidirectional", "attention": "luong", "layers": 1, "start": 0})
 UNTIED = GPT2.model_copy(update={"tied": False})
 SHARD = 6_000  # bytes; gives some five shards
 

@@ -7,7 +7,7 @@ from folders import GPT2, LLAMA, build
 from hanlin.errors import AbilityError
 from hanlin.nn.attention import spelled_out
 from hanlin.nn.cache import KeyValueCache, StateCache
-from hanlin.nn.lanes import Lanes, lanes_of
+from hanlin.nn.lanes import Lanes, Part, lanes_of
 from hanlin.runtime import thin
 
 
@@ -24,7 +24,7 @@ class Played:
     @torch.inference_mode()
     def feed(self, together, *alone):
         """Feed one token to each of the first `together` lanes, then `count` tokens to each (lane, count)."""
-        self.lanes.coming(together, alone)
+        self.lanes.coming(together, [Part(*each, False) for each in alone])
         spans = [(lane, 1) for lane in range(together)] + list(alone)
         owners = [self.place.index(lane) for lane, _ in spans]
         parts = [self.texts[t][self.fed[t] : self.fed[t] + n] for t, (_, n) in zip(owners, spans)]
@@ -90,7 +90,7 @@ def test_a_copy_is_what_its_source_was(played):
 
 def test_what_a_freed_lane_held_is_never_seen(played):
     """Guards against slots of the lane's former row being attended to."""
-    played.lanes.coming(0, [(2, 20)])
+    played.lanes.coming(0, [Part(2, 20, False)])
     with torch.inference_mode():
         played.model(torch.full((1, 20), 7), cache=played.lanes)
     played.lanes.clear(2)
@@ -114,7 +114,7 @@ def test_windows(window):
     lanes, at = Lanes(pool), 0
     for together, alone in [(0, [(0, 3)]), (1, []), (1, []), (0, [(0, 2)]), (1, []), (1, [])]:
         count = together + sum(n for _, n in alone)
-        lanes.coming(together, alone)
+        lanes.coming(together, [Part(*each, False) for each in alone])
         assert lanes.extend(count, None).tolist() == [list(range(at, at + count))]
         new = slice(at, at + count)
         got = lanes.layer(0).attend(q[:, :, new], k[:, :, new], v[:, :, new], window)
@@ -189,6 +189,6 @@ def test_a_lane_of_states_is_copied_whole_swapped_and_cleared():
 
 def test_a_lane_that_is_full_says_so(played):
     """Guards against writing past the end of the cache."""
-    played.lanes.coming(0, [(0, 33)])
+    played.lanes.coming(0, [Part(0, 33, False)])
     with pytest.raises(AssertionError, match="holds 32"):
         played.lanes.extend(33, None)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hanlin.batch import Layout, move
 from hanlin.errors import problem
@@ -67,6 +68,40 @@ def pick(memory: Memory, rows: Tensor) -> Memory:
     carry = None if memory.carry is None else memory.carry[rows]
     ids = None if memory.ids is None else memory.ids[rows]
     return Memory(states=memory.states[rows], layout=layout, carry=carry, ids=ids)
+
+
+def joined(memories: Sequence[Memory]) -> Memory:
+    """Return the memory of R sources that were read one by one, side by side, the shorter ones padded.
+
+    What layers made of the states goes along where it has a place for every source token before its last axis, as keys
+    and values have; the rest is made anew when asked for.
+    """
+    if len(memories) == 1:
+        return memories[0]
+    widths = [each.states.shape[1] for each in memories]
+    longest, first = max(widths), memories[0]
+    layout = None
+    if min(widths) < longest:
+        real = torch.arange(longest) < torch.tensor(widths)[:, None]
+        layout = move(Layout.of(real.long()), first.states.device)
+
+    def side_by_side(parts: Sequence[Tensor], axis: int) -> Tensor:
+        padding = [(0, 0) * (-axis - 1) + (0, longest - width) for width in widths]
+        return torch.cat([pad(each, more) for each, more in zip(parts, padding)])
+
+    kept = {}
+    for name, made in first.kept.items():
+        if isinstance(made, tuple) and all(each.ndim > 1 and each.shape[-2] == widths[0] for each in made):
+            kept[name] = tuple(side_by_side(parts, -2) for parts in zip(*(each.kept[name] for each in memories)))
+    carries = [each.carry for each in memories if each.carry is not None]
+    ids = [each.ids for each in memories if each.ids is not None]
+    return Memory(
+        states=side_by_side([each.states for each in memories], -2),
+        layout=layout,
+        carry=torch.cat(carries) if carries else None,
+        ids=side_by_side(ids, -1) if ids else None,
+        kept=kept,
+    )
 
 
 @contextmanager

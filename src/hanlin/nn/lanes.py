@@ -8,7 +8,7 @@
 
 Projections and MLPs see one long row, so that weights are read once for all lanes; attention goes lane by lane, the
 lanes that write one token each together (the idea of Orca, Yu et al., OSDI 2022: batch what is alike, loop the rest).
-A recurrent state has no slots to lay end to end: `StateLanes` runs the lanes that write as one batch, and every part of
+A recurrent state has no slots to lay end to end: `RowLanes` run the lanes that write as one batch, and every part of
 a prompt alone.
 
 Letters: L lanes, H heads, K key-value heads, T new tokens, S slots, h head_dim.
@@ -37,13 +37,21 @@ class Span(NamedTuple):
     stop: int  # tokens that it holds afterwards
 
 
+class Part(NamedTuple):
+    """Tokens of a prompt that a lane gains in the coming forward."""
+
+    lane: int
+    tokens: int
+    last: bool  # the prompt ends here: what follows is chosen next
+
+
 Forward = Callable[..., Tensor]  # of a model: tokens (B, T) and a cache to hidden states (B, T, D)
 
 
-def lanes_of(pool: Cache) -> Lanes | StateLanes:
+def lanes_of(pool: Cache) -> Lanes | RowLanes:
     """Return the lanes over an empty cache, as its kind asks for."""
     if isinstance(pool, StateCache):
-        return StateLanes(pool)
+        return RowLanes(pool)
     if isinstance(pool, KeyValueCache):
         return Lanes(pool)
     raise AbilityError(problem("serving", type(pool).__name__, "keys and values, or recurrent states"))
@@ -62,6 +70,7 @@ class Lanes(Cache):
         self._width = 0  # slots that the lanes written together read
         self._slots: tuple[Tensor, Tensor]  # lane and slot of what these write
         self._alone: list[Span] = []
+        self._chosen: list[int] = []  # columns that a choice follows
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
 
     @property
@@ -69,15 +78,17 @@ class Lanes(Cache):
         """Return (L,) tokens in each lane."""
         return torch.tensor(self.held)
 
-    def coming(self, together: int, alone: Sequence[tuple[int, int]]) -> None:
-        """Announce the next forward: a token for each of the lanes 0 .. together-1, then (lane, tokens) one by one."""
+    def coming(self, together: int, alone: Sequence[Part]) -> None:
+        """Announce the next forward: a token for each of the lanes 0 .. together-1, then parts of prompts."""
         self._together, self._alone, self._masks = together, [], {}
         lanes = torch.arange(together)
         self._slots = (lanes, torch.tensor(self.held[:together], dtype=torch.long))
+        self._chosen = list(range(together))
         column = together
-        for lane, count in alone:
+        for lane, count, last in alone:
             self._alone.append(Span(lane, column, self.held[lane], self.held[lane] + count))
             column += count
+            self._chosen += [column - 1] * last
         self._width = max(self.held[:together], default=0) + 1
 
     def size(self, length: int) -> int:
@@ -85,9 +96,10 @@ class Lanes(Cache):
         held = sum(each.nbytes for each in (*self.pool.keys, *self.pool.values))
         return held * length // (self.pool.capacity * len(self.held))
 
-    def run(self, forward: Forward, ids: Sequence[int]) -> Tensor:
-        """Return the hidden states (T, D) of the announced tokens."""
-        return forward(torch.tensor([ids], device=self.pool.lengths.device), cache=self)[0]
+    def run(self, forward: Forward, ids: Sequence[int]) -> list[Tensor]:
+        """Return the hidden states (C, D) that choices follow, in groups: of lanes that write, then of last parts."""
+        hidden = forward(torch.tensor([ids], device=self.pool.lengths.device), cache=self)[0]
+        return [hidden[self._chosen]] if self._chosen else []
 
     def extend(self, length: int, layout: Layout | None) -> Tensor:
         """Return the positions (1, T) of the announced tokens, and count them in."""
@@ -195,64 +207,85 @@ class Lanes(Cache):
         self.held = [min(pair) for pair in zip(self.held, saved)]
 
 
-class StateLanes:
-    """The same for recurrent states: a lane is a row of every state, and can be copied whole or not at all."""
+class RowLanes:
+    """The same for what has no slots to lay end to end: a lane is a row of a batch, copied whole or not at all."""
 
     cuttable = False
 
-    def __init__(self, pool: StateCache) -> None:
-        """Take over states that have read nothing."""
+    def __init__(self, pool: StateCache | KeyValueCache) -> None:
+        """Take over a cache that has read nothing."""
         self.pool = pool
         self.held = [0] * len(pool.lengths)
         self._together = 0
-        self._alone: Sequence[tuple[int, int]] = ()
+        self._alone: Sequence[Part] = ()
 
-    def coming(self, together: int, alone: Sequence[tuple[int, int]]) -> None:
+    def coming(self, together: int, alone: Sequence[Part]) -> None:
         """Announce the next forward, as for Lanes."""
         self._together, self._alone = together, alone
 
-    def size(self, length: int) -> int:  # as Lanes have it
-        """Return the bytes of a lane, the same at any length."""
-        return sum(each.nbytes for each in self.pool.states) // len(self.held)
+    def size(self, length: int) -> int:
+        """Return the bytes of a lane of `length` tokens."""
+        held = sum(each.nbytes for each in self._tensors()) // len(self.held)
+        return held * length // self.pool.capacity if isinstance(self.pool, KeyValueCache) else held
 
-    def run(self, forward: Forward, ids: Sequence[int]) -> Tensor:
-        """Return the hidden states (T, D) of the announced tokens."""
+    def run(self, forward: Forward, ids: Sequence[int]) -> list[Tensor]:
+        """Return the hidden states (C, D) that choices follow, as Lanes do."""
         tokens = torch.tensor(ids, device=self.pool.lengths.device)
-        counts = [self._together, *(count for _, count in self._alone)]
-        first, *others = tokens.split(counts)
-        found = [self._go_on(forward, 0, first[:, None])[:, 0]] if self._together else []
-        found += [self._go_on(forward, lane, part[None])[0] for (lane, _), part in zip(self._alone, others)]
-        return torch.cat(found)
+        first, *others = tokens.split([self._together, *(part.tokens for part in self._alone)])
+        found = [self.go_on(forward, 0, first[:, None])[:, -1]] if self._together else []
+        for part, new in zip(self._alone, others):
+            found += self.take(forward, part, new)
+        return found
 
-    def _go_on(self, forward: Forward, lane: int, tokens: Tensor) -> Tensor:
+    def take(self, forward: Forward, part: Part, tokens: Tensor) -> list[Tensor]:
+        """Let a lane take in a part (T,) of its prompt; return what a choice follows, (1, D) behind the last part."""
+        hidden = self.go_on(forward, part.lane, tokens[None])
+        return [hidden[:, -1]] if part.last else []
+
+    def go_on(self, forward: Forward, lane: int, tokens: Tensor, **more: Any) -> Tensor:  # noqa: ANN401  # the model's
         """Return what the lanes from `lane` on say to tokens (B, T), and keep where they arrived."""
         lanes = slice(lane, lane + len(tokens))
-        cache = StateCache([each[lanes] for each in self.pool.states])
-        cache.lengths = torch.tensor(self.held[lanes], device=tokens.device)
-        hidden = forward(tokens, cache=cache)
-        for each, state in zip(self.pool.states, cache.states):
-            each[lanes] = state
+        cache = _rows(self.pool, lanes, self.held[lanes])
+        hidden = forward(tokens, cache=cache, **more)
+        if isinstance(cache, StateCache):
+            for each, state in zip(self._tensors(), cache.states):
+                each[lanes] = state
         self.held[lanes] = [held + tokens.shape[1] for held in self.held[lanes]]
         return hidden
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Make lane `target` what lane `source` is."""
-        assert tokens == self.held[source], "a recurrent state cannot be cut"
-        for each in self.pool.states:
+        assert tokens == self.held[source], "a row cannot be cut"
+        for each in self._tensors():
             each[target] = each[source]
         self.held[target] = tokens
 
     def swap(self, one: int, other: int) -> None:
         """Exchange two lanes."""
-        for each in self.pool.states:
+        for each in self._tensors():
             each[[one, other]] = each[[other, one]]
         self.held[one], self.held[other] = self.held[other], self.held[one]
 
     def clear(self, lane: int) -> None:
         """Forget what a lane holds."""
-        for each in self.pool.states:
-            each[lane] = 0
+        if isinstance(self.pool, StateCache):
+            for each in self.pool.states:
+                each[lane] = 0
         self.held[lane] = 0
+
+    def _tensors(self) -> list[Tensor]:
+        """Return all that is kept, rows first."""
+        return self.pool.states if isinstance(self.pool, StateCache) else [*self.pool.keys, *self.pool.values]
+
+
+def _rows(pool: StateCache | KeyValueCache, lanes: slice, held: Sequence[int]) -> StateCache | KeyValueCache:
+    """Return some rows as a cache of their own: keys and values are the pool's, states are new ones after a step."""
+    lengths = torch.tensor(held, device=pool.lengths.device)
+    if isinstance(pool, KeyValueCache):
+        return pool.rows(lanes, lengths)
+    cache = StateCache([each[lanes] for each in pool.states])
+    cache.lengths = lengths
+    return cache
 
 
 class _Layer:

@@ -49,10 +49,10 @@ class Work:
         """Queue every prompt, or none; Refused where the context has no room, Full where the queue has none."""
         self.reply = reply
         self.tickets: list[Ticket] = []
-        limit = protocol.needed(reply.asked, reply.prompts, reply.served.context)
+        limit = protocol.needed(reply.asked, reply.prompts, reply.served)
         try:
             for prompt, guide in zip(reply.prompts, guides, strict=True):
-                settings = protocol.sampling(reply.asked, limit)
+                settings = protocol.sampling(reply.asked, limit, reply.served.never)
                 asked = Asked(
                     model=reply.served.name, prompt=tuple(prompt), sampling=settings, client=client, guide=guide
                 )
@@ -133,7 +133,9 @@ async def _guides(desk: Desk, reply: stream.Reply) -> Sequence[Guide | None]:
         return [None] * len(reply.prompts)
     try:
         async with desk.compiling:
-            return await asyncio.to_thread(lambda: [words.guide(grammar, prompt) for prompt in reply.prompts])
+            return await asyncio.to_thread(
+                lambda: [words.guide(grammar, reply.served.before(each)) for each in reply.prompts]
+            )
     except ConfigError as error:
         lines = [line.replace("grammar: ", "response_format: ", 1) for line in error.problems]
         raise Refused(400, *lines, param="response_format") from None

@@ -165,9 +165,12 @@ async def model(request: Request, name: str) -> Response:
 
 @routes.post("/v1/completions", response_class=Response, openapi_extra=_takes(Completion, events=True))
 async def completions(request: Request) -> Response:
-    """Continue prompts."""
+    """Continue prompts; a model that reads sources answers them."""
     asked, served = await read(Completion, request)
     _writes(served)
+    if asked.echo and served.opening is not None:
+        given = problem("echo", f"'{served.name}' answers a prompt and does not continue it", "false")
+        raise Refused(400, given, param="echo")
     protocol.within(asked, _api(request).limits)
     prompts = await asyncio.to_thread(lambda: [_ids(each, served) for each in asked.prompt])
     return await answer(_api(request).desk, request, stream.Completions(asked, served, prompts))
@@ -192,8 +195,7 @@ async def tokenize(request: Request) -> Response:
     """Return the token ids of a text."""
     asked, served = await read(Tokenize, request)
     added = asked.add_special_tokens is not False
-    encode = served.tokenizer.prompt if added else lambda text: served.tokenizer.encode(text, added=False).ids
-    ids = await asyncio.to_thread(encode, asked.prompt)
+    ids = await asyncio.to_thread(_encoded, asked.prompt, served, added=added)
     return _json({"count": len(ids), "max_model_len": served.context, "tokens": ids})
 
 
@@ -226,7 +228,14 @@ def _writes(served: Served) -> None:
 
 def _ids(given: str | tuple[int, ...], served: Served) -> Sequence[int]:
     """Return a prompt's ids, text encoded as everywhere."""
-    return served.tokenizer.prompt(given) if isinstance(given, str) else _known(given, served, "prompt")
+    return _encoded(given, served) if isinstance(given, str) else _known(given, served, "prompt")
+
+
+def _encoded(text: str, served: Served, *, added: bool = True) -> Sequence[int]:
+    """Return the ids of a text that is continued, or of a source, which is read to its end."""
+    if added and served.opening is None:
+        return served.tokenizer.prompt(text)
+    return served.tokenizer.encode(text, added=added).ids
 
 
 def _known(ids: tuple[int, ...], served: Served, where: str) -> tuple[int, ...]:

@@ -14,27 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hanlin.errors import AbilityError, problem
+from hanlin.generate import sources
 from hanlin.generate.constrain import Guide
 from hanlin.generate.decode import Row, Step, after, allowed, taken
 from hanlin.generate.sampling import Choice, History, Sampling, Settings, choose
-from hanlin.models.contract import Decodes, Encodes, Model, require
-from hanlin.nn.lanes import lanes_of
+from hanlin.generate.source_lanes import SourceLanes
+from hanlin.models.contract import Decodes, Model, require
+from hanlin.nn.lanes import Part, lanes_of
 from hanlin.runtime import thin
 from hanlin.serve.scheduler import Key, Plan
 from hanlin.text.tokenizer import Tokenizer
 
 
 class Engine:
-    """A decoder with places for `slots` rows of at most `length` tokens each."""
+    """A model with places for `slots` rows of at most `length` tokens each."""
 
     def __init__(
         self, model: Model[Any], tokenizer: Tokenizer, stop_ids: frozenset[int], *, slots: int, length: int
     ) -> None:
-        """Reserve the cache; AbilityError for a model that cannot continue text step by step."""
-        if isinstance(model, Encodes):
-            name = type(model).__name__
-            raise AbilityError(problem("serving", f"{name} answers a source", "a decoder, which continues a text"))
+        """Reserve the cache; AbilityError for a model that cannot write step by step."""
+        self.opening = sources.opening(model, tokenizer) if sources.reads(model) else None  # None: prompts go on
         self.model = model
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
@@ -44,9 +43,9 @@ class Engine:
 
     @staticmethod
     def needs(model: Model[Any], slots: int, length: int) -> int:
-        """Return the bytes of a cache for `slots` rows of `length` tokens."""
+        """Return the bytes of a cache for `slots` rows of `length` tokens, and about as many for every source."""
         one = require(model, Decodes).new_cache(1, 1)  # type: ignore[type-abstract]  # mypy: a class as an ability
-        return slots * lanes_of(one).size(length)
+        return slots * lanes_of(one).size(length) * (2 if sources.reads(model) else 1)
 
     @property
     def shares(self) -> bool:
@@ -57,7 +56,8 @@ class Engine:
         """Forget every row."""
         self._decoder = require(self.model, Decodes)  # type: ignore[type-abstract]  # mypy: a class as an ability
         with torch.inference_mode():
-            self._lanes = lanes_of(self._decoder.new_cache(self.slots, self.length))
+            pool = self._decoder.new_cache(self.slots, self.length)
+        self._lanes = lanes_of(pool) if self.opening is None else SourceLanes(pool, self.model, self.opening)
         self._prompts: dict[Key, Sequence[int]] = {}
         self._rows: dict[Key, Row] = {}
         self._order: list[Key] = []  # lane -> row
@@ -69,7 +69,7 @@ class Engine:
     def open(self, key: Key, prompt: Sequence[int], sampling: Sampling, guide: Guide | None = None) -> None:
         """Make a row known, before the first plan that names it; its answer keeps to a copy of the guide."""
         self._prompts[key] = prompt
-        stream = after(prompt, self.tokenizer)
+        stream = after(self.opening or prompt, self.tokenizer)
         own = None if guide is None else guide.fork()
         self._rows[key] = Row(key.job, key.n, sampling, self.stop_ids, stream, own)
 
@@ -103,24 +103,19 @@ class Engine:
     def _forward(self, plan: Plan) -> Tensor | None:
         """Read and write one step; return the logits (B, V) of the rows that choose now, in the order of lanes."""
         assert set(plan.writes) == set(self._order[: self._writing]), "every writing row writes"
-        alone = [(self._order.index(read.key), read.stop - read.start) for read in plan.reads]
+        alone = [Part(self._order.index(read.key), read.stop - read.start, read.last) for read in plan.reads]
         ids = list(self._last)
         for read in plan.reads:
             ids += self._prompts[read.key][read.start : read.stop]
-        columns = list(range(self._writing))
-        end = self._writing
-        for read in plan.reads:
-            end += read.stop - read.start
-            if read.last:
-                columns.append(end - 1)
         self._lanes.coming(self._writing, alone)
         with thin(len(ids), self.model.dtype, self.model.device):
-            hidden = self._lanes.run(self.model, ids)
+            chosen = self._lanes.run(self.model, ids)
         for read in plan.reads:
             if read.last:
                 self._promote(read.key)
-        with thin(len(columns), self.model.dtype, self.model.device):
-            return self.model.logits(hidden[columns]) if columns else None
+        with thin(self._writing, self.model.dtype, self.model.device):
+            logits = [self.model.logits(each) for each in chosen]
+        return torch.cat(logits) if logits else None
 
     def _promote(self, key: Key) -> None:
         """Move a row that has read its prompt behind the writing ones."""
@@ -162,7 +157,7 @@ class Engine:
         assert self._history is not None, "asked for"
         self._history.seen[lane] = False
         self._history.counts[lane] = 0
-        self._history.seen[lane, torch.tensor(list(self._prompts[self._order[lane]]))] = True
+        self._history.seen[lane, torch.tensor(list(self.opening or self._prompts[self._order[lane]]))] = True
 
     def _gain(self, choice: Choice) -> list[tuple[Key, Step]]:
         """Hand every row its token; close those that have ended."""

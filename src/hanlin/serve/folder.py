@@ -86,6 +86,7 @@ def _line(name: str, folder: Path, sizes: Sizes, place: Runtime) -> Line:
     if able.writes or able.useless:  # the engine says why
         _forecast(name, opened, sizes.slots, context)
         engine = Engine(opened.model, opened.tokenizer, opened.stop_ids, slots=sizes.slots, length=context)
+    opening = None if engine is None else engine.opening
     served = Served(
         name=name,
         created=int(time.time()),
@@ -97,6 +98,8 @@ def _line(name: str, folder: Path, sizes: Sizes, place: Runtime) -> Line:
         fingerprint=_fingerprint(opened),
         able=able,
         dim=opened.model.config.dim,
+        opening=opening,
+        never=() if opening is None else opened.model.config.never,
     )
     shares = engine is None or engine.shares
     return Line(

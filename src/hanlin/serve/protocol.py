@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, FailFast, Field, PlainValidator
 
@@ -24,6 +24,9 @@ from hanlin.generate.sampling import Sampling
 from hanlin.serve.limits import Limits
 from hanlin.serve.refusal import Refused, field
 from hanlin.serve.strict import read_json
+
+if TYPE_CHECKING:
+    from hanlin.serve.worker import Served
 
 FEW = 16  # stop strings
 LONGEST_LINE = 1_200  # characters that a problem may have; what a client sent stands in it
@@ -316,8 +319,11 @@ def within(asked: Completion | Chat, limits: Limits) -> None:
         raise ConfigError(*found)
 
 
-def sampling(asked: Completion | Chat, limit: int) -> Sampling:
-    """Return the settings a request asks for, with `limit` new tokens; without a seed no two calls are alike."""
+def sampling(asked: Completion | Chat, limit: int, never: Sequence[int] = ()) -> Sampling:
+    """Return the settings a request asks for, with `limit` new tokens; without a seed no two calls are alike.
+
+    Tokens in `never` are not written unless the request has a bias for them.
+    """
     if isinstance(asked, Chat):
         logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
     else:
@@ -330,7 +336,7 @@ def sampling(asked: Completion | Chat, limit: int) -> Sampling:
         repetition=_or(asked.repetition_penalty, 1.0),
         presence=asked.presence_penalty or 0.0,
         frequency=asked.frequency_penalty or 0.0,
-        logit_bias=asked.logit_bias or {},
+        logit_bias={**dict.fromkeys(never, -100.0), **(asked.logit_bias or {})},
         limit=limit,
         stop=asked.stop or (),
         n=asked.answers,
@@ -352,15 +358,15 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else float(value)
 
 
-def needed(asked: Completion | Chat, prompts: Sequence[Sequence[int]], context: int) -> int:
+def needed(asked: Completion | Chat, prompts: Sequence[Sequence[int]], served: Served) -> int:
     """Return how many tokens to write; Refused where the context has no room for them."""
     longest = max(map(len, prompts))
     given = asked.limit if isinstance(asked, Chat) else asked.max_tokens
-    room = context - longest
+    room = min(map(served.room, prompts))
     usual = room if isinstance(asked, Chat) else min(DEFAULT, room)
     if room < (1 if given is None else given):
         wanted = "" if given is None else f" + {given} to write"
         param = "messages" if isinstance(asked, Chat) else "prompt"
-        line = problem(param, f"{longest} tokens{wanted}", f"this model's context is {context} tokens")
+        line = problem(param, f"{longest} tokens{wanted}", f"this model's context is {served.context} tokens")
         raise Refused(400, line, param=param, code="context_length_exceeded")
     return usual if given is None else given

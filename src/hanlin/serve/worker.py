@@ -89,11 +89,22 @@ class Served:
     fingerprint: str | None = None  # changes when the weights do
     able: Abilities | None = None  # None: it continues text, and that is all
     dim: int = 0  # of its vectors
+    opening: tuple[int, ...] | None = None  # what an answer to a source begins with; None: prompts are continued
+    never: tuple[int, ...] = ()  # tokens that it was told not to write
 
     @property
     def writes(self) -> bool:
         """Return whether it continues text."""
         return self.able is None or self.able.writes
+
+    def before(self, prompt: Sequence[int]) -> Sequence[int]:
+        """Return the tokens that an answer stands behind: the prompt, or what every answer to a source begins with."""
+        return prompt if self.opening is None else self.opening
+
+    def room(self, prompt: Sequence[int]) -> int:
+        """Return how many tokens can be written to a prompt; less than none where it is too long itself."""
+        left = self.context - len(prompt)
+        return left if self.opening is None or left < 0 else self.context - len(self.opening)
 
     @property
     def task(self) -> str:
@@ -381,20 +392,18 @@ def _put(out: list[tuple[Ticket, list[Piece] | Failed]]) -> None:
 def _check(asked: Asked, line: Line) -> None:
     """Raise ConfigError with every reason why a request can never run."""
     problems = []
-    tokens, sampling = len(asked.prompt), asked.sampling
+    tokens, sampling, known = len(asked.prompt), asked.sampling, f"ids from 0 to {line.served.vocab - 1}"
     if not tokens:
         problems.append(problem("prompt", "no tokens", "at least one, and this tokenizer adds no BOS"))
     elif not 0 <= min(asked.prompt) <= max(asked.prompt) < line.served.vocab:
-        problems.append(
-            problem("prompt", "a token that the model does not have", f"ids from 0 to {line.served.vocab - 1}")
-        )
-    if tokens + sampling.limit > line.served.context:
+        problems.append(problem("prompt", "a token that the model does not have", known))
+    if sampling.limit > line.served.room(asked.prompt):
         given = f"{tokens} prompt tokens + {sampling.limit} to write"
         problems.append(problem("context", given, f"at most {line.served.context} together"))
     if sampling.n > line.scheduler.slots:
         problems.append(problem("n", f"{sampling.n}", f"at most {line.scheduler.slots}"))
     foreign = [token for token in sampling.logit_bias if token >= line.served.vocab]
     if foreign:
-        problems.append(problem("logit_bias", f"token {foreign[0]}", f"ids from 0 to {line.served.vocab - 1}"))
+        problems.append(problem("logit_bias", f"token {foreign[0]}", known))
     if problems:
         raise ConfigError(*problems)

@@ -23,7 +23,7 @@ class Abilities:
     """What a model is served for."""
 
     task: str  # "generate", a task's name, or "" where vectors are all it gives
-    writes: bool  # continues text
+    writes: bool  # continues text, or answers it
     predictor: Predictor[Any, Any] | None
     pooling: Pooling | None  # how its vectors are made, None where it makes none
 
@@ -36,13 +36,12 @@ class Abilities:
 def abilities(found: Bundle) -> Abilities:
     """Return what a model can do; HanlinError for a task that this version cannot open."""
     predictor = None if found.task in TASKLESS else _predictor(found)
-    reads = not isinstance(found.model, Encodes)  # text as it comes, without a source
-    writes = isinstance(found.model, Decodes) and reads and predictor is None
+    writes = isinstance(found.model, Decodes) and found.task in TASKLESS
     return Abilities(
         task=registry.name_of("tasks", type(predictor.task)) if predictor else "generate" if writes else "",
         writes=writes,
         predictor=predictor,
-        pooling=(found.pooling or Pooling()) if reads else None,
+        pooling=None if isinstance(found.model, Encodes) else found.pooling or Pooling(),
     )
 
 
