@@ -1,7 +1,7 @@
 """How well passages are found: Cranfield and NPL by words, by vectors, by both; and how fast. Pairs: LCQMC, QBQTC.
 
 HANLIN_DATA=../shared python -m benchmarks.tasks.retrieval                              what needs no training
-HANLIN_DATA=../shared python -m benchmarks.tasks.retrieval --model FOLDER --read RATER  read again by a rater
+HANLIN_DATA=../shared python -m benchmarks.tasks.retrieval --model FOLDER --read READER  read again by a reader
 HANLIN_DATA=../shared python -m benchmarks.tasks.retrieval --pairs                      STS-B, LCQMC, QBQTC
 
 The place k of the fusion was fixed on Cranfield (`--ks` shows how). Codes 1 to 4 are relevant, all alike.
@@ -43,6 +43,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--model", help="an encoder's folder; MiniLM-L6 of the test package when left out")
     options.add_argument("--read", help="a bundle that rates pairs, to read the best again")
+    options.add_argument("--again", type=int, default=index.AGAIN, help="how many passages are read again")
     options.add_argument("--precision", default="fp32")
     options.add_argument("--keep", help="a folder where the indexes stay, and are not made a second time")
     options.add_argument("--ks", action="store_true", help="try places k of the fusion on Cranfield")
@@ -87,15 +88,16 @@ def retrieval(folder: Path, made: encoder.Encoder, read: index.Read | None, chos
     if chosen.ks:
         yield rows(["k", KEY], [[k, f"{tried(opened, queries, gains, k):.4f}"] for k in (1, 2, 5, 10, 20, 60, 100)])
     ways: dict[str, dict[str, Any]] = {way: {"way": way} for way in ("words", "dense", "hybrid")}
-    ways |= {"hybrid, read again": {"way": "hybrid", "read": read}} if read is not None else {}
+    if read is not None:
+        ways[f"the best {chosen.again}, read again"] = {"way": "hybrid", "read": read, "again": chosen.again}
     scored, lines = {}, []
     for name, how in ways.items():
         ranked, times = [], []
         for query in queries:
             began = time.perf_counter()
-            opened.search(query, limit=10, **how)
+            hits = opened.search(query, limit=DEEP, **how)
             times.append(1e3 * (time.perf_counter() - began))
-            ranked.append(sources(opened.search(query, limit=DEEP, **how)))
+            ranked.append(sources(hits))
         scored[name] = ndcg.rows(ranked, gains, binary=True)
         found = scored[name].score()
         fast, slow = np.percentile(times, [50, 95])

@@ -179,11 +179,21 @@ class TestUpdate:
             index.open_(tmp_path / "b")
 
     def test_read_again_puts_the_order_of_the_reader(self, tmp_path):
-        """Scores of the reader that go to other passages."""
+        """Scores of the reader that go to other passages, too many that are read, or the others lost."""
         documents = [Document(text=f"word {'x' * n}", source=f"d{n}") for n in range(1, 6)]
         index.update(tmp_path / "a", documents)
         found = index.open_(tmp_path / "a").search("word", read=lambda _, passages: [len(each) for each in passages])
         assert [hit.source for hit in found] == ["d5", "d4", "d3", "d2", "d1"]
+        opened, seen = index.open_(tmp_path / "a"), []
+        plain = [hit.source for hit in opened.search("word")]
+
+        def read(_, passages):
+            seen.extend(passages)
+            return [0.0, 1.0]
+
+        found = opened.search("word", read=read, again=2)
+        assert [hit.source for hit in found] == [plain[1], plain[0], *plain[2:]]
+        assert len(seen) == 2
 
 
 def test_a_writer_is_shown_the_passages(corpus, tmp_path):

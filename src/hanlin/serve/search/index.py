@@ -39,6 +39,7 @@ from hanlin.serve.search.words import Words
 
 SCHEMA, META, TABLE, LOCK = 1, "index.json", "chunks", ".lock"
 DEPTH = 100  # hits of each way that are fused
+AGAIN = 30  # of the best, which are read again: a second or so on a CPU
 BATCH = 512  # documents written together
 KEPT = timedelta(hours=1)  # older versions of the table, for who reads it now
 K = 60  # of reciprocal rank fusion (Cormack et al. 2009)
@@ -97,11 +98,12 @@ class Index:
         return flat.reshape(len(column), -1)
 
     def search(
-        self, query: str, *, way: Way | None = None, limit: int = 10, read: Read | None = None, depth: int = DEPTH
+        self, query: str, *, way: Way | None = None, limit: int = 10, read: Read | None = None, again: int = AGAIN
     ) -> list[Hit]:
         """Return the best passages, the best first; `hybrid` where there are vectors and no way is named.
 
-        `read` scores the best `depth` again, query and passage together. ConfigError for a way the index has not.
+        `read` scores the best `again` anew, query and passage together, and puts them in its own order before the
+        others. ConfigError for a way the index has not.
         """
         way = way or ("words" if self.meta.model is None else "hybrid")
         if way != "words" and self.encoder is None:
@@ -110,16 +112,17 @@ class Index:
         rankings = []
         if way != "dense":
             scores = self.words.scores(query)
-            rankings.append({row: score for row, score in _best(scores, depth) if score > 0})
+            rankings.append({row: score for row, score in _best(scores, DEPTH) if score > 0})
         if way != "words" and len(self.table):
             assert self.encoder is not None
-            rankings.append(dict(_best(self.vectors @ self.encoder.embed([query]).vectors[0], depth)))
+            rankings.append(dict(_best(self.vectors @ self.encoder.embed([query]).vectors[0], DEPTH)))
         found = fused([list(each) for each in rankings]) if way == "hybrid" else rankings[0] if rankings else {}
-        hits = [self.hit(row, score) for row, score in list(found.items())[: limit if read is None else depth]]
+        wanted = limit if read is None else max(limit, again)
+        hits = [self.hit(row, score) for row, score in list(found.items())[:wanted]]
         if read is not None and hits:
-            again = read(query, [each.text for each in hits])
-            hits = [replace(each, score=float(score)) for each, score in zip(hits, again)]
-            hits.sort(key=lambda each: -each.score)
+            said = read(query, [each.text for each in hits[:again]])
+            best = [replace(each, score=float(score)) for each, score in zip(hits, said)]
+            hits = [*sorted(best, key=lambda each: -each.score), *hits[again:]]
         return hits[:limit]
 
     def hit(self, row: int, score: float) -> Hit:
