@@ -22,6 +22,8 @@ import numpy as np
 
 from benchmarks.table import heading, rows
 from hanlin import api
+from hanlin.generate import decode
+from hanlin.generate.sampling import Sampling
 from hanlin.generate.score import score
 from hanlin.metrics.labels import accuracy
 
@@ -143,8 +145,9 @@ def written(model: api.LanguageModel, before: str, found: Sequence[Item]) -> tup
         ids = model.tokenizer.prompt(before + item.before[0])
         over = max(0, len(ids) + 8 - model.config.context)
         cut += over
-        text = model.generate(model.tokenizer.decode(ids[over:]), limit=8, temperature=0.0)
-        right.append(int((text.split() or [""])[0] != item.choices[0].strip()))
+        how = {"stop_ids": model.stop_ids, "tokenizer": model.tokenizer}
+        (said,) = decode.answers(model.module, [ids[over:]], Sampling(limit=8, temperature=0.0), **how)
+        right.append(int((said.text.split() or [""])[0] != item.choices[0].strip()))
     return right, cut
 
 
