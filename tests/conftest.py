@@ -22,6 +22,14 @@ def data_home() -> Iterator[str | None]:
         yield said
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Take back the threads that a command has set: sums in another order are other sums in the last digits."""
+    yield
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def real_data(data_home: str | None) -> Path:
     """Return the folder that holds data/ and models/, or skip."""
