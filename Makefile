@@ -27,8 +27,12 @@ scores: $(VENV)/dev.stamp ## trained scores on real data (HANLIN_DATA)
 	$(BIN)/python -m benchmarks.letters
 	$(BIN)/python -m benchmarks.languages
 	$(BIN)/python -m benchmarks.tasks.pretraining runs/scores/texts
+	$(BIN)/python -m benchmarks.tasks.reader runs/scores/rated
 	$(BIN)/python -m benchmarks.scores
-	$(BIN)/python -m benchmarks.tasks.retrieval
+	$(BIN)/python -m benchmarks.tasks.abstention runs/scores/squad
+	$(BIN)/python -m benchmarks.tasks.zeroshot
+	$(BIN)/python -m benchmarks.tasks.retrieval --read runs/scores/reader
+	$(BIN)/python -m benchmarks.tasks.retrieval --pairs
 	$(BIN)/python -m benchmarks.tasks.choice runs/languages
 	$(BIN)/python -m benchmarks.tasks.geo
 	$(BIN)/python -m benchmarks.speech.folds
@@ -38,6 +42,8 @@ bench: $(VENV)/dev.stamp ## speed tables; the servers beside ours are built and 
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.pairs
+	$(BIN)/python -m benchmarks.tasks.classify
 	$(PIP) -e ".[dev,bench]"
 	$(BIN)/python -m benchmarks.serve
 

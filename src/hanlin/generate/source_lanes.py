@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from hanlin.batch import Tokens
-from hanlin.errors import AbilityError, problem
 from hanlin.generate.prefill import joined
 from hanlin.models.contract import Encodes, Memory, Model
-from hanlin.nn.cache import Cache, KeyValueCache, StateCache
+from hanlin.nn.cache import Cache
 from hanlin.nn.lanes import Forward, Part, RowLanes
 
 
@@ -27,8 +26,6 @@ class SourceLanes(RowLanes):
 
     def __init__(self, pool: Cache, model: Model[Any], opening: Sequence[int]) -> None:
         """Take over an empty cache."""
-        if not isinstance(pool, StateCache | KeyValueCache):
-            raise AbilityError(problem("serving", type(pool).__name__, "keys and values, or recurrent states"))
         super().__init__(pool)
         self._model = model
         self._opening = torch.tensor([list(opening)], device=model.device)
@@ -74,3 +71,4 @@ class SourceLanes(RowLanes):
         """Forget what a lane holds."""
         super().clear(lane)
         self._sources[lane], self._memories[lane] = [], None
+        self._together_read, self._side_by_side = [], None

@@ -219,6 +219,12 @@ class StateCache(Cache):
         self.states = [each.index_select(0, rows) for each in self.states]
         self.lengths = self.lengths.index_select(0, rows)
 
+    def rows(self, lanes: slice, lengths: Tensor) -> StateCache:
+        """Return some rows, each of `lengths` tokens, as a cache of its own, which replaces its states as it steps."""
+        part = StateCache([each[lanes] for each in self.states])
+        part.lengths = lengths
+        return part
+
     def truncate(self, lengths: Tensor) -> None:
         """Do nothing when nothing is to be forgotten; a recurrent state cannot be cut."""
         if bool((lengths.to(self.lengths) < self.lengths).any()):

@@ -50,11 +50,7 @@ Forward = Callable[..., Tensor]  # of a model: tokens (B, T) and a cache to hidd
 
 def lanes_of(pool: Cache) -> Lanes | RowLanes:
     """Return the lanes over an empty cache, as its kind asks for."""
-    if isinstance(pool, StateCache):
-        return RowLanes(pool)
-    if isinstance(pool, KeyValueCache):
-        return Lanes(pool)
-    raise AbilityError(problem("serving", type(pool).__name__, "keys and values, or recurrent states"))
+    return Lanes(pool) if isinstance(pool, KeyValueCache) else RowLanes(pool)
 
 
 class Lanes(Cache):
@@ -212,8 +208,10 @@ class RowLanes:
 
     cuttable = False
 
-    def __init__(self, pool: StateCache | KeyValueCache) -> None:
-        """Take over a cache that has read nothing."""
+    def __init__(self, pool: Cache) -> None:
+        """Take over a cache that has read nothing; AbilityError for one of another kind than these two."""
+        if not isinstance(pool, StateCache | KeyValueCache):
+            raise AbilityError(problem("serving", type(pool).__name__, "keys and values, or recurrent states"))
         self.pool = pool
         self.held = [0] * len(pool.lengths)
         self._together = 0
@@ -245,7 +243,7 @@ class RowLanes:
     def go_on(self, forward: Forward, lane: int, tokens: Tensor, **more: Any) -> Tensor:  # noqa: ANN401  # the model's
         """Return what the lanes from `lane` on say to tokens (B, T), and keep where they arrived."""
         lanes = slice(lane, lane + len(tokens))
-        cache = _rows(self.pool, lanes, self.held[lanes])
+        cache = self.pool.rows(lanes, torch.tensor(self.held[lanes], device=tokens.device))
         hidden = forward(tokens, cache=cache, **more)
         if isinstance(cache, StateCache):
             for each, state in zip(self._tensors(), cache.states):
@@ -276,16 +274,6 @@ class RowLanes:
     def _tensors(self) -> list[Tensor]:
         """Return all that is kept, rows first."""
         return self.pool.states if isinstance(self.pool, StateCache) else [*self.pool.keys, *self.pool.values]
-
-
-def _rows(pool: StateCache | KeyValueCache, lanes: slice, held: Sequence[int]) -> StateCache | KeyValueCache:
-    """Return some rows as a cache of their own: keys and values are the pool's, states are new ones after a step."""
-    lengths = torch.tensor(held, device=pool.lengths.device)
-    if isinstance(pool, KeyValueCache):
-        return pool.rows(lanes, lengths)
-    cache = StateCache([each[lanes] for each in pool.states])
-    cache.lengths = lengths
-    return cache
 
 
 class _Layer:

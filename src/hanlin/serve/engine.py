@@ -43,9 +43,12 @@ class Engine:
 
     @staticmethod
     def needs(model: Model[Any], slots: int, length: int) -> int:
-        """Return the bytes of a cache for `slots` rows of `length` tokens, and about as many for every source."""
+        """Return the bytes of a cache for `slots` rows of `length` tokens; sources take about two more of them.
+
+        What a lane has read is kept as it came and once more side by side with the others.
+        """
         one = require(model, Decodes).new_cache(1, 1)  # type: ignore[type-abstract]  # mypy: a class as an ability
-        return slots * lanes_of(one).size(length) * (2 if sources.reads(model) else 1)
+        return slots * lanes_of(one).size(length) * (3 if sources.reads(model) else 1)
 
     @property
     def shares(self) -> bool:
@@ -97,7 +100,6 @@ class Engine:
 
     def _join(self, key: Key) -> None:
         """Give a row the first free lane."""
-        self._lanes.clear(len(self._order))
         self._order.append(key)
 
     def _forward(self, plan: Plan) -> Tensor | None:
@@ -115,7 +117,7 @@ class Engine:
                 self._promote(read.key)
         with thin(self._writing, self.model.dtype, self.model.device):
             logits = [self.model.logits(each) for each in chosen]
-        return torch.cat(logits) if logits else None
+        return torch.cat(logits) if len(logits) > 1 else logits[0] if logits else None
 
     def _promote(self, key: Key) -> None:
         """Move a row that has read its prompt behind the writing ones."""
@@ -180,6 +182,7 @@ class Engine:
             lane = self._writing
         self._move(len(self._order) - 1, lane)
         self._order.pop()
+        self._lanes.clear(len(self._order))
 
     def _move(self, source: int, target: int) -> None:
         """Put the row of one lane into another."""

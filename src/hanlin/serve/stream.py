@@ -216,8 +216,8 @@ class Completions(Reply):
         self.shown = [0] * self.choices  # characters before the next token
         self.streams: list[Stream] = []
         if asked.logprobs is not None:
-            stand = [served.before(prompt) for prompt in prompts]
-            self.streams = [after(each, served.tokenizer) for each in stand for _ in range(asked.answers)]
+            before = map(served.before, prompts)
+            self.streams = [after(each, served.tokenizer) for each in before for _ in range(asked.answers)]
 
     def opening(self, index: int) -> Json | None:
         """Return the echo."""

@@ -94,7 +94,7 @@ class Served:
 
     @property
     def writes(self) -> bool:
-        """Return whether it continues text."""
+        """Return whether it continues text, or answers it."""
         return self.able is None or self.able.writes
 
     def before(self, prompt: Sequence[int]) -> Sequence[int]:

@@ -187,7 +187,7 @@ def examples(
     """Return every row of a file, or those to keep, as examples, and which column was taken for which field.
 
     DataError with the first bad rows' numbers when more rows than `spare` cannot be one, or when there is none; up to
-    `spare` are left out, each said.
+    `spare` are left out, each named by `say`, without which none is.
     """
     found: list[E] = []
     problems: list[str] = []

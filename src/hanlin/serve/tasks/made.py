@@ -36,12 +36,13 @@ class Abilities:
 def abilities(found: Bundle) -> Abilities:
     """Return what a model can do; HanlinError for a task that this version cannot open."""
     predictor = None if found.task in TASKLESS else _predictor(found)
-    writes = isinstance(found.model, Decodes) and found.task in TASKLESS
+    reads = isinstance(found.model, Encodes)  # a source, which is text where the model is for no task
+    writes = isinstance(found.model, Decodes) and predictor is None and (not reads or found.task in TASKLESS)
     return Abilities(
         task=registry.name_of("tasks", type(predictor.task)) if predictor else "generate" if writes else "",
         writes=writes,
         predictor=predictor,
-        pooling=None if isinstance(found.model, Encodes) else found.pooling or Pooling(),
+        pooling=None if reads else found.pooling or Pooling(),
     )
 
 
