@@ -27,7 +27,10 @@ IMPORTS = 12  # own modules a file
 FOLDER = 14  # Python files a folder, __init__.py aside; test folders grow with the project
 BLOCK, REPEATED = 8, 0.01  # lines; share of the lines of src
 # "src/hanlin/x.py: lines of code in Class.name" -> its own limit, with the reason
-EXCEPTIONS: dict[str, int] = {"src/hanlin/models/bert.py: lines of code": 260}  # four families of files in one
+EXCEPTIONS: dict[str, int] = {
+    "src/hanlin/models/bert.py: lines of code": 260,  # four families of files in one
+    "src/hanlin/nn: files": 15,  # the parts of models, one a file
+}
 
 PLACES = ("src/hanlin", "tools", "benchmarks", "examples", "tests")
 FREE = {

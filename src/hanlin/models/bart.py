@@ -23,7 +23,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hanlin.batch import Frames, Layout, Source
 from hanlin.errors import AbilityError, ConfigError, problem
@@ -43,6 +42,7 @@ from hanlin.nn.attention import Attention, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
 from hanlin.nn.cross import CrossAttention
 from hanlin.nn.dropout import Dropout
+from hanlin.nn.linear import Linear, linear
 from hanlin.nn.mlp import ACTIVATIONS, MLP
 from hanlin.nn.positions import sinusoids
 
@@ -278,7 +278,7 @@ class Bart(Model[Config], Stack, Decodes, Encodes):
         self.embed = nn.Embedding(config.vocab, config.dim)
         self.encoder = Encoder(config)
         self.furnish(config, layers=config.layers, heads=config.heads, hidden=config.hidden, cross=True)
-        self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
+        self.head = None if config.tied else Linear(config.dim, config.vocab, bias=False)
         self.logits_bias = nn.Parameter(torch.empty(1, config.vocab), requires_grad=False)
 
     def encode(self, source: Source) -> Memory:
@@ -307,7 +307,7 @@ class Bart(Model[Config], Stack, Decodes, Encodes):
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (..., V)."""
         weight = self.embed.weight if self.head is None else self.head.weight
-        return F.linear(hidden, weight, self.logits_bias[0])
+        return linear(hidden, weight, self.logits_bias[0])
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw matrices from N(0, spread²)."""

@@ -15,13 +15,13 @@ from typing import ClassVar, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hanlin.batch import Layout
 from hanlin.models.contract import Decodes, Json, Memory, Model, ModelConfig, Rename, fields_from_hf, unused
 from hanlin.nn.attention import Attention, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
 from hanlin.nn.dropout import Dropout
+from hanlin.nn.linear import Linear, linear
 from hanlin.nn.mlp import ACTIVATIONS, MLP
 
 
@@ -137,7 +137,7 @@ class GPT2(Model[Config], Decodes):
         self.dropout = Dropout(config.embed_dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim, config.eps)
-        self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
+        self.head = None if config.tied else Linear(config.dim, config.vocab, bias=False)
 
     def forward(
         self,
@@ -159,7 +159,7 @@ class GPT2(Model[Config], Decodes):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (..., V)."""
-        return F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+        return linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw matrices from N(0, spread²), those that end a residual branch narrower by sqrt(2 layers)."""

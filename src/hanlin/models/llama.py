@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hanlin.batch import Layout
 from hanlin.errors import ConfigError, problem
@@ -29,6 +28,7 @@ from hanlin.nn import rope
 from hanlin.nn.attention import Attention, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
 from hanlin.nn.dropout import Dropout
+from hanlin.nn.linear import Linear, linear
 from hanlin.nn.mlp import GatedMLP
 from hanlin.nn.norms import RMSNorm
 from hanlin.nn.rope import Rope, Turn
@@ -243,7 +243,7 @@ class Llama(Model[Config], Decodes):
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, config.eps)
-        self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
+        self.head = None if config.tied else Linear(config.dim, config.vocab, bias=False)
 
     def forward(
         self,
@@ -266,7 +266,7 @@ class Llama(Model[Config], Decodes):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (..., V)."""
-        return F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+        return linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw matrices from N(0, spread²), those that end a residual branch narrower by sqrt(2 layers)."""

@@ -22,7 +22,6 @@ from typing import ClassVar, Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hanlin.batch import Layout, Source, Tokens
 from hanlin.errors import AbilityError, problem
@@ -42,6 +41,7 @@ from hanlin.nn import copying
 from hanlin.nn.alignment import Alignment, Way
 from hanlin.nn.cache import Cache, StateCache
 from hanlin.nn.dropout import Dropout
+from hanlin.nn.linear import Linear, linear
 from hanlin.nn.recurrent import Bidirectional, Kind, Recurrent, Runs, width
 
 
@@ -139,11 +139,11 @@ class RNN(Model[Config], Decodes):
         self.blocks = nn.ModuleList(Recurrent(config.kind, size, hidden) for size in inputs)
         sizes = [dim, *[hidden] * (config.layers - 1)] if config.encoder != "none" else []
         self.encoder = nn.ModuleList(Bidirectional(config.kind, size, hidden) for size in sizes)
-        self.bridge = nn.ModuleList(nn.Linear(hidden, width(config.kind, hidden)) for _ in sizes)
+        self.bridge = nn.ModuleList(Linear(hidden, width(config.kind, hidden)) for _ in sizes)
         self.cross = None if config.attention == "none" else Alignment(config.attention, hidden, hidden)
-        self.o = None if self.cross is None and hidden == dim else nn.Linear(hidden * (2 if self.cross else 1), dim)
-        self.gate = nn.Linear(2 * hidden + dim, 1) if config.copies else None
-        self.head = None if config.tied else nn.Linear(dim, config.vocab, bias=False)
+        self.o = None if self.cross is None and hidden == dim else Linear(hidden * (2 if self.cross else 1), dim)
+        self.gate = Linear(2 * hidden + dim, 1) if config.copies else None
+        self.head = None if config.tied else Linear(dim, config.vocab, bias=False)
 
     def forward(
         self,
@@ -215,10 +215,10 @@ class RNN(Model[Config], Decodes):
         """Return the same token by token, what was looked up going in with the next token's embedding."""
         first, *others = (block for block in self.blocks if isinstance(block, Recurrent))
         own, fed = first.enter.weight.split((self.config.dim, self.config.dim), 1)
-        entered = F.linear(x, own, first.enter.bias)
+        entered = linear(x, own, first.enter.bias)
         steps = []
         for t in range(x.shape[1]):
-            new = [first.step(entered[:, t] + F.linear(states[-1], fed), states[0])]
+            new = [first.step(entered[:, t] + linear(states[-1], fed), states[0])]
             for block, state in zip(others, states[1:]):
                 below = self.dropout(new[-1][:, : block.hidden])
                 new.append(block.step(block.enter(below), state))
@@ -259,7 +259,7 @@ class RNN(Model[Config], Decodes):
         return copying.mixed(self._scores(found), *rest)
 
     def _scores(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+        return linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw embeddings from N(0, spread²), recurrent matrices orthogonal, others even within 1 / sqrt(inputs)."""

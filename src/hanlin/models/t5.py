@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hanlin.batch import Frames, Layout, Source
 from hanlin.errors import ConfigError, problem
@@ -38,6 +37,7 @@ from hanlin.nn.attention import Attention
 from hanlin.nn.cache import Attends, Cache
 from hanlin.nn.cross import CrossAttention
 from hanlin.nn.dropout import Dropout
+from hanlin.nn.linear import Linear, linear
 from hanlin.nn.mlp import MLP, GatedMLP
 from hanlin.nn.norms import RMSNorm
 from hanlin.nn.relative import RelativeBias, biased, new_cache
@@ -242,7 +242,7 @@ class T5(Model[Config], Decodes, Encodes):
         self.relative = RelativeBias(config.buckets, config.heads, farthest=config.farthest, causal=True)
         self.norm = RMSNorm(config.dim, config.eps)
         self.dropout = Dropout(config.dropout)
-        self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
+        self.head = None if config.tied else Linear(config.dim, config.vocab, bias=False)
 
     def encode(self, source: Source) -> Memory:
         """Return the states of a source of tokens, or of frames that are embedded already."""
@@ -271,7 +271,7 @@ class T5(Model[Config], Decodes, Encodes):
         """Return (..., V)."""
         if self.config.scaled:
             hidden = hidden * self.config.dim**-0.5
-        return F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+        return linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw matrices from N(0, factor² / inputs), queries narrower by sqrt(h); logits start NARROW."""

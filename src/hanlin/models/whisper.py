@@ -30,6 +30,7 @@ from hanlin.nn.attention import Attention, scope
 from hanlin.nn.cache import Attends, Cache, KeyValueCache
 from hanlin.nn.cross import CrossAttention
 from hanlin.nn.dropout import Dropout
+from hanlin.nn.linear import Linear, linear
 from hanlin.nn.mlp import ACTIVATIONS, MLP
 
 FRAMES_A_SECOND = 100  # a hop of 160 samples at 16 kHz
@@ -153,7 +154,7 @@ class Config(ModelConfig):
 def attention(dim: int, heads: int) -> Attention:
     """Return attention without a key bias."""
     part = Attention(dim, heads=heads, kv_heads=heads, head_dim=dim // heads, bias=True)
-    part.k = nn.Linear(dim, dim, bias=False)
+    part.k = Linear(dim, dim, bias=False)
     return part
 
 
@@ -161,7 +162,7 @@ def cross_attention(config: Config, heads: int) -> CrossAttention:
     """Return attention to the memory without a key bias."""
     sizes = {"heads": heads, "head_dim": config.dim // heads}
     part = CrossAttention(config.dim, nn.LayerNorm(config.dim), bias=True, dropout=config.attention_dropout, **sizes)
-    part.k = nn.Linear(config.dim, config.dim, bias=False)
+    part.k = Linear(config.dim, config.dim, bias=False)
     return part
 
 
@@ -206,7 +207,7 @@ class Whisper(Model[Config], Decodes, Encodes):
         self.blocks = nn.ModuleList(Block(config, *writer, cross=True) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
-        self.head = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
+        self.head = None if config.tied else Linear(config.dim, config.vocab, bias=False)
 
     def encode(self, source: Source) -> Memory:
         """Return states (B, P, D) for Frames (B, S, F); AbilityError when S is longer than the model's window."""
@@ -259,7 +260,7 @@ class Whisper(Model[Config], Decodes, Encodes):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (..., V)."""
-        return F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+        return linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw matrices from N(0, spread²), convolutions and the ends of residual branches as their fan-in asks."""

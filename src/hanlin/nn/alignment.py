@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from hanlin.nn.attention import readable
 from hanlin.nn.cross import Remembers
+from hanlin.nn.linear import Linear
 
 Way = Literal["bahdanau", "luong"]
 
@@ -31,9 +32,9 @@ class Alignment(nn.Module):
     def __init__(self, way: Way, hidden: int, size: int) -> None:
         """Allocate k (H, E) and, for bahdanau, q (H, H) and score (1, H)."""
         super().__init__()
-        self.k = nn.Linear(size, hidden, bias=False)
-        self.q = nn.Linear(hidden, hidden) if way == "bahdanau" else None
-        self.score = nn.Linear(hidden, 1, bias=False) if way == "bahdanau" else None
+        self.k = Linear(size, hidden, bias=False)
+        self.q = Linear(hidden, hidden) if way == "bahdanau" else None
+        self.score = Linear(hidden, 1, bias=False) if way == "bahdanau" else None
 
     def forward(self, state: Tensor, memory: Remembers) -> tuple[Tensor, Tensor]:
         """Return context (B, T, E) and weights (B, T, S), which sum to 1 over the real source positions."""

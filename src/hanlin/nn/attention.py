@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from hanlin.batch import Layout
 from hanlin.nn.cache import Attends, Cache
 from hanlin.nn.dropout import dropout as drop
+from hanlin.nn.linear import Linear
 from hanlin.nn.norms import RMSNorm
 from hanlin.nn.rope import Turn, rotate
 
@@ -184,10 +185,10 @@ class Attention(nn.Module):
         `norm` is the eps of an RMSNorm over each head's query and key (arXiv 2302.05442), None for no norm.
         """
         super().__init__()
-        self.q = nn.Linear(dim, heads * head_dim, bias=bias)
-        self.k = nn.Linear(dim, kv_heads * head_dim, bias=bias)
-        self.v = nn.Linear(dim, kv_heads * head_dim, bias=bias)
-        self.o = nn.Linear(heads * head_dim, dim, bias=bias if o_bias is None else o_bias)
+        self.q = Linear(dim, heads * head_dim, bias=bias)
+        self.k = Linear(dim, kv_heads * head_dim, bias=bias)
+        self.v = Linear(dim, kv_heads * head_dim, bias=bias)
+        self.o = Linear(heads * head_dim, dim, bias=bias if o_bias is None else o_bias)
         self.q_norm = None if norm is None else RMSNorm(head_dim, norm)
         self.k_norm = None if norm is None else RMSNorm(head_dim, norm)
         self.head_dim = head_dim

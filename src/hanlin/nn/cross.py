@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hanlin.batch import Layout
 from hanlin.nn.attention import look, readable
+from hanlin.nn.linear import Linear
 
 
 class Remembers(Protocol):
@@ -47,10 +48,10 @@ class CrossAttention(nn.Module):
         """Allocate q, k, v (H*h, D) and o (D, H*h); scores are multiplied by `scale`, 1 / sqrt(h) when None."""
         super().__init__()
         self.norm = norm
-        self.q = nn.Linear(dim, heads * head_dim, bias=bias)
-        self.k = nn.Linear(dim, heads * head_dim, bias=bias)
-        self.v = nn.Linear(dim, heads * head_dim, bias=bias)
-        self.o = nn.Linear(heads * head_dim, dim, bias=bias)
+        self.q = Linear(dim, heads * head_dim, bias=bias)
+        self.k = Linear(dim, heads * head_dim, bias=bias)
+        self.v = Linear(dim, heads * head_dim, bias=bias)
+        self.o = Linear(heads * head_dim, dim, bias=bias)
         self.head_dim = head_dim
         self.scale = scale
         self.dropout = dropout

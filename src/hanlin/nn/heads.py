@@ -16,10 +16,10 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hanlin.batch import Layout
 from hanlin.nn.dropout import Dropout
+from hanlin.nn.linear import Linear, linear
 from hanlin.nn.mlp import ACTIVATIONS
 
 How = Literal["cls", "mean", "max"]
@@ -56,8 +56,8 @@ class First(nn.Module):
     def __init__(self, dim: int, outputs: int, *, activation: str, dropout: float, before: float = 0.0) -> None:
         """Allocate dense (D, D) and out (N, D); `before` is the dropout on the state itself."""
         super().__init__()
-        self.dense = nn.Linear(dim, dim)
-        self.out = nn.Linear(dim, outputs)
+        self.dense = Linear(dim, dim)
+        self.out = Linear(dim, outputs)
         self.activation = ACTIVATIONS[activation]
         self.dropout, self.before = Dropout(dropout), Dropout(before)
 
@@ -72,7 +72,7 @@ class Each(nn.Module):
     def __init__(self, dim: int, outputs: int, *, dropout: float = 0.0) -> None:
         """Allocate out (N, D)."""
         super().__init__()
-        self.out = nn.Linear(dim, outputs)
+        self.out = Linear(dim, outputs)
         self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, layout: Layout | None = None) -> Tensor:
@@ -90,7 +90,7 @@ class Bias(nn.Module):
 
     def forward(self, x: Tensor, matrix: Tensor) -> Tensor:
         """Return (…, N) for x (…, D) and a matrix (N, D)."""
-        return F.linear(x, matrix, self.bias)
+        return linear(x, matrix, self.bias)
 
 
 class Guess(nn.Module):
@@ -99,7 +99,7 @@ class Guess(nn.Module):
     def __init__(self, dim: int, outputs: int, *, activation: str, eps: float) -> None:
         """Allocate dense (D, D), norm (D,) and out, a bias (V,)."""
         super().__init__()
-        self.dense = nn.Linear(dim, dim)
+        self.dense = Linear(dim, dim)
         self.norm = nn.LayerNorm(dim, eps)
         self.out = Bias(outputs)
         self.activation = ACTIVATIONS[activation]

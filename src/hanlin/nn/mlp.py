@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hanlin.nn.dropout import Dropout
+from hanlin.nn.linear import Linear
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -38,8 +39,8 @@ class MLP(nn.Module):
     def __init__(self, dim: int, hidden: int, *, activation: str, bias: bool, dropout: float = 0.0) -> None:
         """Allocate up (M, D) and down (D, M)."""
         super().__init__()
-        self.up = nn.Linear(dim, hidden, bias=bias)
-        self.down = nn.Linear(hidden, dim, bias=bias)
+        self.up = Linear(dim, hidden, bias=bias)
+        self.down = Linear(hidden, dim, bias=bias)
         self.activation = ACTIVATIONS[activation]
         self.dropout = Dropout(dropout)
 
@@ -54,9 +55,9 @@ class GatedMLP(nn.Module):
     def __init__(self, dim: int, hidden: int, *, activation: str, bias: bool, dropout: float = 0.0) -> None:
         """Allocate gate and up (M, D) and down (D, M)."""
         super().__init__()
-        self.gate = nn.Linear(dim, hidden, bias=bias)
-        self.up = nn.Linear(dim, hidden, bias=bias)
-        self.down = nn.Linear(hidden, dim, bias=bias)
+        self.gate = Linear(dim, hidden, bias=bias)
+        self.up = Linear(dim, hidden, bias=bias)
+        self.down = Linear(hidden, dim, bias=bias)
         self.activation = ACTIVATIONS[activation]
         self.dropout = Dropout(dropout)
 
