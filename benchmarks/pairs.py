@@ -88,7 +88,7 @@ def lines(rounds: int) -> list[list[str]]:
             bundle.write(folder, model, byte_level())
             size = f"{sum(each.numel() for each in model.parameters()) / 1e6:.0f} M"
             for dtype in (torch.float32, torch.bfloat16):
-                own = bundle.read_model(folder, dtype=dtype)
+                own = bundle.read(folder, dtype=dtype).model
                 assert isinstance(own, t5.T5 | bart.Bart)
                 for count in (1, 8):
                     ids, mask = sources(count)

@@ -30,6 +30,7 @@ from hanlin.errors import BundleError, ConfigError, nearest, problem
 from hanlin.models import begins, purpose, sentences
 from hanlin.models.contract import Json, Model, ModelConfig
 from hanlin.models.weights import from_theirs, of_heads, require_outputs, to_theirs
+from hanlin.nn.linear import prepack
 from hanlin.text.tokenizer import Tokenizer
 
 SCHEMA = 1
@@ -55,7 +56,7 @@ class Bundle:
 def read(folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Bundle:
     """Open a model folder, ours or anyone's; BundleError with one line for every reason that it cannot be used."""
     card = read_card(folder)
-    model = read_model(folder, dtype=dtype, device=device, heads=card.get("heads"))
+    model = prepack(read_model(folder, dtype=dtype, device=device, heads=card.get("heads")))
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab > model.config.vocab:
         given = f"{tokenizer.vocab:,} tokens, the model has {model.config.vocab:,}"

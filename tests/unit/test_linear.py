@@ -6,18 +6,31 @@ import pytest
 import torch
 from torch import nn
 
+from hanlin.models import gpt2
 from hanlin.nn import linear as layers
-from hanlin.nn.linear import LEAST, Linear, linear
+from hanlin.nn.linear import LEAST, PACKED, Linear, linear, prepack
 
 WIDE, DEEP = 1024, LEAST // 1024  # the smallest matrix that goes to oneDNN
+
+
+ONEDNN = torch.backends.mkldnn.is_available()
+packs = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor's oneDNN multiplies no bf16"
+)
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """Return the answers to "does oneDNN make it?" in a list."""
     answers = []
-    plain = layers._onednn
-    monkeypatch.setattr(layers, "_onednn", lambda x, weight: answers.append(plain(x, weight)) or answers[-1])
+    plain = layers._for_onednn
+
+    def told(x, weight):
+        matrix = plain(x, weight)
+        answers.append(matrix is not None)
+        return matrix
+
+    monkeypatch.setattr(layers, "_for_onednn", told)
     return answers
 
 
@@ -32,7 +45,7 @@ def test_inference_equals_training(asked, rows, bias):
     with torch.inference_mode():
         quick = linear(x, weight, b)
     torch.testing.assert_close(quick, linear(x, weight, b), atol=1e-4, rtol=1e-5)
-    assert asked == [torch.backends.mkldnn.is_available(), False]
+    assert asked == [ONEDNN, False]
 
 
 CUTS = {
@@ -63,7 +76,7 @@ KINDS = [
 def test_large_matrices_in_fp32_go_to_onednn(asked, kind, wide, made):
     with torch.inference_mode():
         assert linear(drawn(2, DEEP).to(kind), drawn(wide, DEEP).to(kind)).dtype == kind
-    assert asked == [made and torch.backends.mkldnn.is_available()]
+    assert asked == [made and ONEDNN]
 
 
 def test_gradients_are_torchs():
@@ -80,3 +93,60 @@ def test_gradients_are_torchs():
 def test_drawn_on_the_meta_device():
     with torch.no_grad(), torch.device("meta"):
         assert Linear(DEEP, WIDE)(torch.empty(2, DEEP)).shape == (2, WIDE)
+
+
+def halved(bias=True):
+    """Return a layer in bf16 whose matrix is just large enough."""
+    return Linear(DEEP, WIDE, bias=bias).bfloat16()
+
+
+@packs
+@pytest.mark.parametrize("rows", [1, 2, 8, 70])
+def test_prepacked_matrices_give_the_same(asked, rows):
+    layer = prepack(halved())
+    x = drawn(rows, 1, DEEP).bfloat16()
+    with torch.inference_mode():
+        packed = layer(x)
+    torch.testing.assert_close(packed, layer(x))
+    assert asked == [rows > 1, False]
+
+
+@packs
+def test_a_matrix_that_changed_is_read_anew(asked):
+    layer = prepack(halved(bias=False))
+    x = drawn(4, DEEP).bfloat16()
+    with torch.no_grad():
+        before = layer(x)
+        layer.weight.mul_(-2)
+        torch.testing.assert_close(layer(x), -2 * before)
+        layer.float()
+        torch.testing.assert_close(layer(x.float()), x.float() @ layer.weight.T, atol=1e-4, rtol=1e-5)
+    assert asked == [True, False, ONEDNN]
+
+
+@packs
+def test_only_what_fits_is_copied():
+    room = halved().weight.nbytes
+    assert hasattr(prepack(halved(), most=room).weight, PACKED)
+    assert not hasattr(prepack(halved(), most=room - 1).weight, PACKED)
+    assert not hasattr(prepack(Linear(DEEP, WIDE)).weight, PACKED)
+    assert not hasattr(prepack(Linear(DEEP, WIDE - 1).bfloat16()).weight, PACKED)
+
+
+@packs
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_embedding_is_copied_where_it_is_the_output_matrix(tied):
+    model = gpt2.Config(vocab=WIDE, dim=DEEP, layers=1, heads=4, context=LEAST // DEEP, tied=tied).build()
+    prepack(model.bfloat16())
+    assert hasattr(model.embed.weight, PACKED) == tied
+    assert not hasattr(model.positions.weight, PACKED)
+    if not tied:
+        assert hasattr(model.head.weight, PACKED)
+
+
+@packs
+def test_a_copy_is_never_saved(tmp_path):
+    layer = prepack(halved())
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    torch.save(layer.state_dict(), tmp_path / "layer.pt")
+    assert (tmp_path / "layer.pt").stat().st_size < 1.1 * layer.weight.nbytes

@@ -1,38 +1,70 @@
-"""Linear layers: y = x W' + b, which inference in fp32 on a CPU hands to oneDNN.
+"""Linear layers: y = x W' + b, which inference on a CPU hands to oneDNN in the form that suits it.
 
-torch hands fp32 matrices to another library, which reads a large matrix for a few rows with one core only. oneDNN,
-which torch takes for bf16 anyway, shares the work, and decoding a token is little else than reading matrices. It adds
-in another order: results differ from those of training by rounding.
+fp32: torch hands matrices to another library, which reads a large one for a few rows with one core only. oneDNN, which
+torch takes for bf16 anyway, shares the work, and decoding a token is little else than reading matrices. It adds in
+another order: results differ from those of training by rounding.
+
+bf16: oneDNN multiplies numbers in pairs and lays the matrix out for that at every call. A second copy that lies so
+already (`prepack`) saves it from the second row on; one row is read as it is, see `runtime.thin`.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hanlin.machine import free_bytes
+
+M = TypeVar("M", bound=nn.Module)
 LEAST = 1 << 18  # numbers in a matrix; with fewer, the call costs more than it saves
-
-
-def _onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether a product is one that oneDNN makes sooner."""
-    return (
-        not torch.is_grad_enabled()
-        and weight.numel() >= LEAST
-        and x.dtype == weight.dtype == torch.float32
-        and x.device.type == weight.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
+PACKED = "packed"  # of a weight: its version when it was packed, and the copy
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return (..., N) for x (..., D), a weight (N, D) and a bias (N,)."""
-    if _onednn(x, weight):
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # its only name
-        return y
-    return F.linear(x, weight, bias)
+    matrix = _for_onednn(x, weight)
+    if matrix is None:
+        return F.linear(x, weight, bias)
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")  # its only name
+    return y
+
+
+def _for_onednn(x: Tensor, weight: Tensor) -> Tensor | None:
+    """Return the matrix that oneDNN is to multiply, None where torch's own way is the better one."""
+    if torch.is_grad_enabled() or weight.numel() < LEAST or x.dtype != weight.dtype or torch.compiler.is_compiling():
+        return None
+    if x.dtype == torch.float32:
+        return weight if _here(weight) and x.device == weight.device else None
+    version, matrix = getattr(weight, PACKED, (None, None))
+    return matrix if matrix is not None and x.numel() > x.shape[-1] and version == weight._version else None
+
+
+def _here(weight: Tensor) -> bool:
+    """Whether oneDNN is there for a matrix."""
+    return weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
+
+
+def prepack(model: M, *, most: int | None = None) -> M:
+    """Return the model, its large bf16 matrices laid out for oneDNN in a second copy where that takes `most` bytes.
+
+    `most` is a quarter of the free memory when left out. A matrix that is changed afterwards, or moved to another type,
+    is multiplied as it lies, without its copy.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # its only name
+        return model
+    weights = [each.weight for each in model.modules() if isinstance(each, Linear)]
+    if getattr(getattr(model, "config", None), "tied", False) and isinstance(model.embed, nn.Embedding):
+        weights.append(model.embed.weight)  # it is the output matrix too
+    large = [each for each in weights if each.dtype == torch.bfloat16 and each.numel() >= LEAST and _here(each)]
+    if sum(each.nbytes for each in large) > ((free_bytes() or 0) // 4 if most is None else most):
+        return model
+    for weight in large:
+        laid = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)  # its only name
+        setattr(weight, PACKED, (weight._version, laid))  # counts changes in place
+    return model
 
 
 class Linear(nn.Linear):
