@@ -102,7 +102,7 @@ class TestSomebodySpeaks:
 
 
 def test_real_digits(real_data):
-    """Guards against thresholds that suit synthetic sounds alone: 98 of 100 trimmed digits pass."""
+    """Guards against thresholds that suit synthetic sounds alone: 99 of 100 trimmed digits pass, creaking ones too."""
     pytest.importorskip("soundfile")
     passed = []
     with tarfile.open(real_data / "data/speech/fsdd/fsdd.tar.gz") as archive:
@@ -112,4 +112,4 @@ def test_real_digits(real_data):
             assert isinstance(stream, io.IOBase | tarfile.ExFileObject)
             passed.append(gate.speaks(read(stream.read())))
     assert len(passed) >= 150
-    assert sum(passed) / len(passed) >= 0.98
+    assert sum(passed) / len(passed) >= 0.99
