@@ -22,6 +22,7 @@ from hanlin.generate import decode
 from hanlin.generate.sampling import Sampling
 from hanlin.models import llama
 from hanlin.models.weights import to_theirs
+from hanlin.nn.linear import prepack
 from hanlin.text.tokenizer import train_bpe
 
 LARGE = llama.Config(vocab=32000, dim=768, layers=12, heads=12, hidden=2048, context=1024)  # 134 M parameters
@@ -47,7 +48,7 @@ def cases(rounds: int) -> list[list[str]]:
         theirs = LlamaForCausalLM(LlamaConfig(**config.to_hf(), bos_token_id=0, eos_token_id=None)).eval()
         theirs.load_state_dict(to_theirs(ours), strict=False)
         if short:
-            ours, theirs = ours.to(torch.bfloat16), theirs.to(torch.bfloat16)
+            ours, theirs = prepack(ours.to(torch.bfloat16)), theirs.to(torch.bfloat16)
         prompts = torch.randint(3, config.vocab, (count, read), generator=torch.Generator().manual_seed(0))
         sampling = Sampling(temperature=0, limit=write)
 
