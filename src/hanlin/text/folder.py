@@ -45,7 +45,10 @@ KEPT = (  # keys of tokenizer_config.json that we do not use ourselves and write
     "extra_special_tokens",
     "chat_template",
 )
-KINDS = "a SentencePiece *.model, vocab.json and merges.txt, encoder.json and vocab.bpe, or vocab.txt"
+KINDS = (
+    "a SentencePiece *.model, source.spm and vocab.json, vocab.json and merges.txt, encoder.json and vocab.bpe, "
+    "or vocab.txt"
+)
 TEMPLATE = "chat_template.jinja"  # newer than the key of tokenizer_config.json, and before it
 LARGEST = 50_000_000  # bytes; Gemma 3's file, with 262,144 tokens, has 33 million
 MOST = 4_000_000  # ids; the library counts through all of them, holes included

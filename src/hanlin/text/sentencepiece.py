@@ -173,18 +173,18 @@ def _normalizers(model: Model) -> Iterator[Json]:
     if model.charsmap:
         yield {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(model.charsmap).decode()}
     if model.collapse:
-        yield _replace(Regex=r"\A +", by="")
-        yield _replace(Regex=" {2,}", by=" ")
+        yield replaced(Regex=r"\A +", by="")
+        yield replaced(Regex=" {2,}", by=" ")
     space = SPACE if model.escape else " "
     if model.prefix:
         yield {"type": "Prepend", "prepend": " "}
     if model.escape:
-        yield _replace(String=" ", by=SPACE)
+        yield replaced(String=" ", by=SPACE)
     if model.collapse:
-        yield _replace(Regex=rf"{space}+\z", by="")
+        yield replaced(Regex=rf"{space}+\z", by="")
 
 
-def _replace(*, by: str, **pattern: str) -> Json:
+def replaced(*, by: str, **pattern: str) -> Json:
     """Return the rule that replaces a String, or what a Regex matches."""
     return {"type": "Replace", "pattern": pattern, "content": by}
 
@@ -192,7 +192,7 @@ def _replace(*, by: str, **pattern: str) -> Json:
 def _decoders(model: Model) -> Iterator[Json]:
     """Yield what turns pieces into text, in order."""
     if model.escape:
-        yield _replace(String=SPACE, by=" ")
+        yield replaced(String=SPACE, by=" ")
     yield from ({"type": "ByteFallback"}, {"type": "Fuse"})
     if model.prefix:
         yield {"type": "Strip", "content": " ", "start": 1, "stop": 0}

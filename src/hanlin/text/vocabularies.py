@@ -2,6 +2,7 @@
 
     tokenizer.json                                          as it is (folder.py)
     *.model                                                 SentencePiece (sentencepiece.py)
+    source.spm + vocab.json                                 Marian: how to cut, and the ids of both languages
     vocab.json + merges.txt, encoder.json + vocab.bpe       GPT-2, RoBERTa
     vocab.txt                                               BERT
 
@@ -65,9 +66,12 @@ PIECES = {  # families with a SentencePiece model
     "xlnet": XLNET,
     "albert": BERT,
 }
+BOTH = {"marian": Family(single="$A </s>", pair="$A $B:1 </s>:1")}  # families with a vocabulary of two languages
 PAIRS = {"gpt2": PLAIN, "roberta": ROBERTA, "bart": ROBERTA}  # families with a vocabulary and its merges
 WORDS = dict.fromkeys(("bert", "distilbert", "electra"), BERT)  # families with a list of words
 ANY = ("pretrained", "backend")  # classes of transformers that name no family
+UNREACHED = "\ue000"  # a letter of nobody: before pieces that no text is cut into, and taken out of texts
+UNKNOWN = 10.0  # SentencePiece's penalty for a letter that it does not know
 EXTRA = 100  # T5's tokens <extra_id_99> to <extra_id_0>, after all others
 MODELS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
@@ -165,6 +169,53 @@ def _from_model(found: Sequence[Path], config: Json) -> tuple[Json, Family]:
     return data, _framed(tokens, config) if family is PLAIN else family
 
 
+def _find_both(folder: Path) -> list[Path]:
+    """Return Marian's model that cuts a source, and the vocabulary of both languages."""
+    found = [folder / "source.spm", folder / "vocab.json"]
+    return found if all(path.is_file() for path in found) else []
+
+
+def _from_both(found: Sequence[Path], config: Json) -> tuple[Json, Family]:
+    """Return the tokenizer.json of a vocabulary of two languages whose texts are cut as the first one's.
+
+    What the target alone has can be written and is not found in a text, but for single letters, which SentencePiece
+    leaves as they are where it does not know them. A language code (`>>fra<<`) is found anywhere.
+    """
+    path, words = found
+    _family(path.parent, config, BOTH)
+    model, ids = sentencepiece.read(files.content(path), str(path)), files.load(words)
+    problems = []
+    if model.algorithm != sentencepiece.Algorithm.UNIGRAM:
+        problems.append(problem(f"{path}: model_type", f"{int(model.algorithm)}", "1 (unigram)"))
+    if config.get("separate_vocabs"):
+        problems.append(problem(f"{path.parent}: separate_vocabs", "true", "one vocabulary of both languages"))
+    if sorted(map(repr, ids.values())) != sorted(map(repr, range(len(ids)))):
+        problems.append(problem(str(words), "ids that are doubled or left out", f"0 to {len(ids) - 1:,}, once each"))
+    problems += [
+        problem(str(words), f"no {token}", "</s> and <unk>") for token in ("</s>", "<unk>") if token not in ids
+    ]
+    if problems:
+        raise TokenizerError(*problems)
+    scores = {piece.text: piece for piece in model.pieces if piece.kind in (Kind.NORMAL, Kind.USER)}
+    least = min((piece.score for piece in scores.values()), default=0.0)
+    kinds = {"<unk>": Kind.UNKNOWN, **dict.fromkeys(("<s>", "</s>", "<pad>"), Kind.CONTROL)}
+
+    codes = [text for text in ids if text.startswith(">>") and text.endswith("<<")]
+
+    def piece(text: str) -> Piece:
+        if text in kinds:
+            return Piece(text, kind=kinds[text])
+        found = text in codes or len(text) == 1
+        return scores.get(text) or Piece(text if found else UNREACHED + text, least - UNKNOWN)
+
+    order = sorted(ids, key=ids.__getitem__)
+    data = sentencepiece.rules(dataclasses.replace(model, pieces=tuple(map(piece, order))))
+    data["normalizer"]["normalizers"].insert(0, sentencepiece.replaced(String=UNREACHED, by=""))
+    data["decoder"]["decoders"].insert(0, sentencepiece.replaced(String=UNREACHED, by=""))
+    data["added_tokens"] += [{**added(text, ids[text]), "special": False} for text in codes]
+    return data, BOTH["marian"]
+
+
 def fairseq(model: sentencepiece.Model) -> sentencepiece.Model:
     """Return XLM-R's order of a model's pieces: its own four special tokens, all but the first three, and <mask>."""
     control = [Piece("<s>", kind=Kind.CONTROL), Piece("<pad>", kind=Kind.CONTROL), Piece("</s>", kind=Kind.CONTROL)]
@@ -257,6 +308,7 @@ def _from_words(found: Sequence[Path], config: Json) -> tuple[Json, Family]:
 Find = Callable[[Path], list[Path]]
 Convert = Callable[[Sequence[Path], Json], tuple[Json, Family]]
 READERS: tuple[tuple[Find, Convert], ...] = (
+    (_find_both, _from_both),
     (_find_model, _from_model),
     (_find_pair, _from_pair),
     (_find_words, _from_words),
