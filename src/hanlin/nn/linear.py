@@ -10,6 +10,7 @@ already (`prepack`) saves it from the second row on; one row is read as it is, s
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -44,7 +45,14 @@ def _for_onednn(x: Tensor, weight: Tensor) -> Tensor | None:
 
 def _here(weight: Tensor) -> bool:
     """Whether oneDNN is there for a matrix."""
-    return weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
+    return weight.device.type == "cpu" and _products() and not torch.is_autocast_enabled("cpu")
+
+
+@cache
+def _products() -> bool:
+    """Whether this torch has the products by the names that it uses itself, and promises to nobody."""
+    names = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 def prepack(model: M, *, most: int | None = None) -> M:
