@@ -156,8 +156,35 @@ class TestAugment:
         assert np.abs(np.fft.rfft(fast[:8_000])).argmax() * 2 == pytest.approx(375, abs=2)
         noise = augment.noisy(samples, 10.0, np.random.default_rng(0)) - samples
         assert np.mean(noise**2) == pytest.approx(0.05, rel=0.05)
-        choice = Augment(speeds=(0.9, 1.1), noise_db=(20.0,))
+        choice = Augment(speeds=(0.9, 1.1), filter_db=6, level_db=6, noise_db=(20.0,))
         one, two = (augment.sound(samples, choice, seed=0, step=3, row=2) for _ in range(2))
         np.testing.assert_array_equal(one, two)
         with pytest.raises((ConfigError, ValueError), match="speed 5 is not between"):
             Augment(speeds=(5.0,))
+
+    def test_filter_and_level(self):
+        """Guards against a filter that moves the sound, has jumps, or goes beyond its decibels, and levels of power."""
+        draws = np.random.default_rng(0)
+        samples = draws.normal(0.0, 0.1, RATE + 1).astype(np.float32)
+        for _ in range(20):
+            found = augment.filtered(samples, 12.0, draws)
+            assert found.dtype == np.float32
+            assert len(found) == len(samples)
+            gains_db = 20 * np.log10(np.abs(np.fft.rfft(found) / np.fft.rfft(samples)))
+            assert np.abs(gains_db).max() <= 12.01
+            assert gains_db.max() - gains_db.min() > 1
+            assert np.abs(np.diff(gains_db)[20:]).max() < 0.5  # a hertz apart
+        levels = [
+            np.sqrt(np.square(augment.sound(samples, Augment(level_db=20), seed=0, step=step, row=0)).mean() / 0.01)
+            for step in range(40)
+        ]
+        assert 0.1 * 0.98 < min(levels) < 0.3
+        assert 3 < max(levels) < 10 * 1.02
+
+    def test_what_changes_the_samples(self):
+        """Guards against a change that is left out because the samples were not kept."""
+        samples = np.ones(RATE, np.float32)
+        assert not Augment(time_masks=2, feature_masks=2).sounds
+        for each in ({"speeds": (1.1,)}, {"filter_db": 1}, {"level_db": 1}, {"noise_db": (1.0,)}):
+            assert Augment(**each).sounds
+            assert augment.sound(samples, Augment(**each), seed=0, step=0, row=0) is not samples

@@ -123,7 +123,7 @@ class Config(Task[Example, Prediction], Answers, Augments):
             longest_s=self.longest_s,
             filled=self.filled,
             gate=self.gate,
-            samples=bool(self.augment.speeds or self.augment.noise_db),
+            samples=self.augment.sounds,
         )
 
     def augmented(self, rows: Sequence[Row], *, seed: int, step: int) -> list[Row]:

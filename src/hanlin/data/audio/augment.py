@@ -1,9 +1,10 @@
-"""Other sound that says the same: masked frames, another speed, noise; a function of (seed, step), nothing else.
+"""Other sound that says the same: another speed, microphone or level, noise, masks; a function of (seed, step) alone.
 
-    samples ─ speed ─ noise ─ log_mel ─ masked ─> frames        each off unless asked for
+    samples ─ speed ─ filter ─ level ─ noise ─ log_mel ─ masked ─> frames        each off unless asked for
 
-SpecAugment, Park et al. 2019, arXiv 1904.08779 (masks; time warping is left out: the paper finds it helps least).
-Speed: Ko et al. 2015, "Audio augmentation for speech recognition". Masked places take the mean of their row's frames.
+SpecAugment, Park et al. 2019, arXiv 1904.08779 (masks; time warping is left out: the paper finds it helps least);
+masked places take the mean of their row's frames. Speed: Ko et al. 2015, "Audio augmentation for speech recognition".
+Filter: FilterAugment, Nam et al. 2021, arXiv 2110.03282 (the linear kind), drawn on the samples: rooms, microphones.
 
 Letters: B rows, S frames, F features.
 """
@@ -30,7 +31,14 @@ class Augment(Config):
     feature_masks: int = Field(0, ge=0)
     feature_width: int = Field(27, gt=0)  # features at most, for 80 (F of the paper's LD policy)
     speeds: tuple[float, ...] = ()  # one is drawn a row, say (0.9, 1.0, 1.1)
+    filter_db: float = Field(0.0, ge=0, le=60)  # bands of the sound are made louder or softer by up to so many dB
+    level_db: float = Field(0.0, ge=0, le=60)  # the whole sound is made louder or softer by up to so many dB
     noise_db: tuple[float, ...] = ()  # levels below the sound, one is drawn a row, say (10.0, 20.0, 40.0)
+
+    @property
+    def sounds(self) -> bool:
+        """Whether the samples themselves are changed, not their frames alone."""
+        return bool(self.speeds or self.filter_db or self.level_db or self.noise_db)
 
     def problems(self) -> list[str]:
         """Return what cannot be, one line each."""
@@ -38,10 +46,14 @@ class Augment(Config):
 
 
 def sound(samples: Samples, choice: Augment, *, seed: int, step: int, row: int) -> Samples:
-    """Return samples (n,) of the row-th row of a step at another speed and with noise, as `choice` says."""
+    """Return samples (n,) of the row-th row of a step as `choice` says, each change drawn anew."""
     draws = np.random.default_rng((SOUNDS, seed, step, row))
     if choice.speeds:
         samples = faster(samples, float(draws.choice(choice.speeds)))
+    if choice.filter_db:
+        samples = filtered(samples, choice.filter_db, draws)
+    if choice.level_db:
+        samples = samples * np.float32(10 ** (draws.uniform(-choice.level_db, choice.level_db) / 20))
     if choice.noise_db:
         samples = noisy(samples, float(draws.choice(choice.noise_db)), draws)
     return samples
@@ -50,6 +62,16 @@ def sound(samples: Samples, choice: Augment, *, seed: int, step: int, row: int) 
 def faster(samples: Samples, speed: float) -> Samples:
     """Return samples played at `speed` times their own; the pitch goes with it."""
     return resampled(samples, RATE * speed)
+
+
+def filtered(samples: Samples, most_db: float, draws: np.random.Generator) -> Samples:
+    """Return samples through a filter drawn at 3 to 6 pitches, from -most_db to most_db each, straight between them."""
+    count = int(draws.integers(3, 7))
+    places = np.concatenate(([0.0], np.sort(draws.uniform(0.0, 1.0, count - 2)), [1.0]))
+    gains_db = draws.uniform(-most_db, most_db, count)
+    pitches = np.log1p(np.fft.rfftfreq(len(samples), 1 / RATE) / 700.0) / np.log1p(RATE / 2 / 700.0)  # 0 to 1 in mels
+    gains = 10 ** (np.interp(pitches, places, gains_db) / 20)
+    return np.fft.irfft(np.fft.rfft(samples) * gains, len(samples)).astype(np.float32)
 
 
 def noisy(samples: Samples, below_db: float, draws: np.random.Generator) -> Samples:
