@@ -28,6 +28,7 @@ scores: $(VENV)/dev.stamp ## trained scores on real data (HANLIN_DATA)
 	$(BIN)/python -m benchmarks.languages
 	$(BIN)/python -m benchmarks.tasks.pretraining runs/scores/texts
 	$(BIN)/python -m benchmarks.tasks.reader runs/scores/rated
+	$(BIN)/python -m benchmarks.espeak runs/scores/espeak-set
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.tasks.abstention runs/scores/squad
 	$(BIN)/python -m benchmarks.tasks.zeroshot
@@ -36,6 +37,9 @@ scores: $(VENV)/dev.stamp ## trained scores on real data (HANLIN_DATA)
 	$(BIN)/python -m benchmarks.tasks.choice runs/languages
 	$(BIN)/python -m benchmarks.tasks.geo
 	$(BIN)/python -m benchmarks.speech.folds
+	$(BIN)/python -m benchmarks.speech.heard runs/scores/espeak runs/scores/espeak-set/voices.jsonl \
+		$${HANLIN_DATA:-../shared}/data/speech/ljspeech_sample/ljspeech.tar.gz \
+		$${HANLIN_DATA:-../shared}/data/speech/wenet_sample/two_utterances.tar
 	$(BIN)/python -m benchmarks.recurrent
 
 bench: $(VENV)/dev.stamp ## speed tables; the servers beside ours are built and installed first

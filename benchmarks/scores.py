@@ -113,6 +113,11 @@ TABLE = {
     ),
     "geo880": Score(recipe="geo880", key="exec_accuracy", dev="parsing/geo880_sql/dev.jsonl"),
     "fsdd": Score(recipe="fsdd", key="exact", target=0.97),
+    "espeak": Score(  # after `python -m benchmarks.espeak runs/scores/espeak-set`, which needs Debian's espeak-ng
+        recipe="espeak",
+        key="cer",
+        changes=("data.train=RUNS/espeak-set/train.jsonl", "data.valid=RUNS/espeak-set/dev.jsonl"),
+    ),
     "ocnli": Score(recipe="nli", key="accuracy", dev="nli/ocnli/dev.jsonl", start="bert-mini"),  # learned in English
 }
 # What pre-training adds: the same recipes from fresh weights, with the pre-trained model's tokenizer.
