@@ -28,7 +28,7 @@ scores: $(VENV)/dev.stamp ## trained scores on real data (HANLIN_DATA)
 	$(BIN)/python -m benchmarks.languages
 	$(BIN)/python -m benchmarks.tasks.pretraining runs/scores/texts
 	$(BIN)/python -m benchmarks.tasks.reader runs/scores/rated
-	$(BIN)/python -m benchmarks.espeak runs/scores/espeak-set
+	test -d runs/scores/espeak-set || $(BIN)/python -m benchmarks.espeak runs/scores/espeak-set
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.tasks.abstention runs/scores/squad
 	$(BIN)/python -m benchmarks.tasks.zeroshot

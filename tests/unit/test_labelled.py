@@ -184,7 +184,7 @@ class TestAugment:
     def test_what_changes_the_samples(self):
         """Guards against a change that is left out because the samples were not kept."""
         samples = np.ones(RATE, np.float32)
-        assert not Augment(time_masks=2, feature_masks=2).sounds
+        assert not Augment(time_masks=2, feature_masks=2).changes_samples
         for each in ({"speeds": (1.1,)}, {"filter_db": 1}, {"level_db": 1}, {"noise_db": (1.0,)}):
-            assert Augment(**each).sounds
+            assert Augment(**each).changes_samples
             assert augment.sound(samples, Augment(**each), seed=0, step=0, row=0) is not samples

@@ -21,7 +21,7 @@ from hanlin.machine import free_bytes
 
 M = TypeVar("M", bound=nn.Module)
 LEAST = 1 << 18  # numbers in a matrix; with fewer, the call costs more than it saves
-PACKED = "packed"  # of a weight: its version when it was packed, and the copy
+PACKED = "packed"  # of a weight: its version, which counts changes in place, when it was packed, and the copy
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -29,7 +29,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     matrix = _for_onednn(x, weight)
     if matrix is None:
         return F.linear(x, weight, bias)
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")  # its only name
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")
     return y
 
 
@@ -56,22 +56,22 @@ def _products() -> bool:
 
 
 def prepack(model: M, *, most: int | None = None) -> M:
-    """Return the model, its large bf16 matrices laid out for oneDNN in a second copy where that takes `most` bytes.
+    """Return the model, its large bf16 matrices laid out for oneDNN in a second copy of at most `most` bytes.
 
     `most` is a quarter of the free memory when left out. A matrix that is changed afterwards, or moved to another type,
     is multiplied as it lies, without its copy.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # its only name
+    if not (_products() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return model
     weights = [each.weight for each in model.modules() if isinstance(each, Linear)]
-    if getattr(getattr(model, "config", None), "tied", False) and isinstance(model.embed, nn.Embedding):
-        weights.append(model.embed.weight)  # it is the output matrix too
+    if getattr(getattr(model, "config", None), "tied", False):
+        weights.append(model.get_parameter("embed.weight"))  # it is the output matrix too
     large = [each for each in weights if each.dtype == torch.bfloat16 and each.numel() >= LEAST and _here(each)]
     if sum(each.nbytes for each in large) > ((free_bytes() or 0) // 4 if most is None else most):
         return model
     for weight in large:
-        laid = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)  # its only name
-        setattr(weight, PACKED, (weight._version, laid))  # counts changes in place
+        laid = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+        setattr(weight, PACKED, (weight._version, laid))
     return model
 
 

@@ -123,7 +123,7 @@ class Config(Task[Example, Prediction], Answers, Augments):
             longest_s=self.longest_s,
             filled=self.filled,
             gate=self.gate,
-            samples=self.augment.sounds,
+            samples=self.augment.changes_samples,
         )
 
     def augmented(self, rows: Sequence[Row], *, seed: int, step: int) -> list[Row]:

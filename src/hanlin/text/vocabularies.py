@@ -169,13 +169,13 @@ def _from_model(found: Sequence[Path], config: Json) -> tuple[Json, Family]:
     return data, _framed(tokens, config) if family is PLAIN else family
 
 
-def _find_both(folder: Path) -> list[Path]:
+def _find_marian(folder: Path) -> list[Path]:
     """Return Marian's model that cuts a source, and the vocabulary of both languages."""
     found = [folder / "source.spm", folder / "vocab.json"]
     return found if all(path.is_file() for path in found) else []
 
 
-def _from_both(found: Sequence[Path], config: Json) -> tuple[Json, Family]:
+def _from_marian(found: Sequence[Path], config: Json) -> tuple[Json, Family]:
     """Return the tokenizer.json of a vocabulary of two languages whose texts are cut as the first one's.
 
     What the target alone has can be written and is not found in a text, but for single letters, which SentencePiece
@@ -196,17 +196,16 @@ def _from_both(found: Sequence[Path], config: Json) -> tuple[Json, Family]:
     ]
     if problems:
         raise TokenizerError(*problems)
-    scores = {piece.text: piece for piece in model.pieces if piece.kind in (Kind.NORMAL, Kind.USER)}
-    least = min((piece.score for piece in scores.values()), default=0.0)
+    known = {piece.text: piece for piece in model.pieces if piece.kind in (Kind.NORMAL, Kind.USER)}
+    least = min((piece.score for piece in known.values()), default=0.0)
     kinds = {"<unk>": Kind.UNKNOWN, **dict.fromkeys(("<s>", "</s>", "<pad>"), Kind.CONTROL)}
-
-    codes = [text for text in ids if text.startswith(">>") and text.endswith("<<")]
+    codes = {text: None for text in ids if text.startswith(">>") and text.endswith("<<")}  # an ordered set
 
     def piece(text: str) -> Piece:
         if text in kinds:
             return Piece(text, kind=kinds[text])
         found = text in codes or len(text) == 1
-        return scores.get(text) or Piece(text if found else UNREACHED + text, least - UNKNOWN)
+        return known.get(text) or Piece(text if found else UNREACHED + text, least - UNKNOWN)
 
     order = sorted(ids, key=ids.__getitem__)
     data = sentencepiece.rules(dataclasses.replace(model, pieces=tuple(map(piece, order))))
@@ -308,7 +307,7 @@ def _from_words(found: Sequence[Path], config: Json) -> tuple[Json, Family]:
 Find = Callable[[Path], list[Path]]
 Convert = Callable[[Sequence[Path], Json], tuple[Json, Family]]
 READERS: tuple[tuple[Find, Convert], ...] = (
-    (_find_both, _from_both),
+    (_find_marian, _from_marian),
     (_find_model, _from_model),
     (_find_pair, _from_pair),
     (_find_words, _from_words),

@@ -36,7 +36,7 @@ class Augment(Config):
     noise_db: tuple[float, ...] = ()  # levels below the sound, one is drawn a row, say (10.0, 20.0, 40.0)
 
     @property
-    def sounds(self) -> bool:
+    def changes_samples(self) -> bool:
         """Whether the samples themselves are changed, not their frames alone."""
         return bool(self.speeds or self.filter_db or self.level_db or self.noise_db)
 

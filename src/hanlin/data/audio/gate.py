@@ -1,7 +1,7 @@
 """Where somebody speaks: a gate in front of a recogniser, which would make up words for silence, noise, hum and clicks.
 
     samples ─ 40 ms frames every 10 ms ─ power by frequency ─ less what stands still ┬─ loud enough?    LEVEL
-                                                                                     ├─ has a pitch?    PITCH
+                                                                                     ├─ has a pitch?    PITCH, CLEAR
                                                                                      ├─ moves?          CHANGE
                                                                                      └─ long enough?    VOICED, LOUD
 
