@@ -46,6 +46,7 @@ def _rows():
     changed = {"speeds": (0.9, 1.1), "noise_db": (10.0,), "time_masks": 1, "feature_masks": 1, "feature_width": 4}
     return {
         "transcribe": (TASK, MODEL, rows, bad),
+        "transcribe-ctc": (TASK.model_copy(update={"ctc": 0.5}), MODEL, rows, bad),
         "transcribe-augmented": (TASK.model_copy(update={"augment": TASK.augment.model_copy(update=changed)}),
                                  MODEL, rows, bad),
     }  # fmt: skip

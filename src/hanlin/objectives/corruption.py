@@ -27,7 +27,7 @@ from hanlin.errors import ConfigError, problem
 from hanlin.models.contract import Model
 from hanlin.objectives.contract import Loss, Pretrains, Reading
 from hanlin.objectives.seq2seq import Config as Seq2Seq
-from hanlin.objectives.seq2seq import nats
+from hanlin.objectives.seq2seq import nats, read
 from hanlin.text.tokenizer import Tokenizer
 
 ENDS = tuple(".!?。！？…\n")  # what ends a sentence
@@ -58,7 +58,7 @@ class Config(Pretrains):
             tokens = batch.tokens.clone()
             tokens[:, 0] = model.config.start
             batch = replace(batch, tokens=tokens)
-        return (nats(model, batch, smoothing=self.smoothing),)
+        return (nats(model, batch, read(model, batch), smoothing=self.smoothing),)
 
     def heads(self, vocab: int) -> Mapping[str, int]:
         """Return none: the decoder answers."""

@@ -38,14 +38,18 @@ class Config(Objective):
 
     def __call__(self, model: Model[Any], batch: Batch[Any]) -> Loss:
         """Return one part: nats over targets."""
-        return (nats(model, batch, smoothing=self.smoothing, sampled=self.sampled),)
+        return (nats(model, batch, read(model, batch), smoothing=self.smoothing, sampled=self.sampled),)
 
 
-def nats(model: Model[Any], batch: Batch[Any], *, smoothing: float = 0.0, sampled: float = 0.0) -> Part:
-    """Return the nats of the batch's targets given its source; AbilityError for a family that reads no source."""
-    assert batch.targets is not None
+def read(model: Model[Any], batch: Batch[Any]) -> Memory:
+    """Return what the model reads of the batch's source; AbilityError for a family that reads no source."""
     assert batch.source is not None, "a batch of answers has a source"
-    memory = require(model, Encodes).encode(batch.source)  # type: ignore[type-abstract]  # as in decode
+    return require(model, Encodes).encode(batch.source)  # type: ignore[type-abstract]  # as in decode
+
+
+def nats(model: Model[Any], batch: Batch[Any], memory: Memory, *, smoothing: float = 0.0, sampled: float = 0.0) -> Part:
+    """Return the nats of the batch's targets given what was read of its source."""
+    assert batch.targets is not None
     tokens = batch.tokens
     if sampled:
         tokens = guessed(model, batch, memory, sampled)

@@ -21,12 +21,12 @@ from hanlin.errors import DataError, problem
 from hanlin.metrics import cer, wer
 from hanlin.metrics.contract import Estimate, Numbers, Rows
 from hanlin.models.contract import Model, ModelConfig
-from hanlin.objectives.contract import Objective
+from hanlin.objectives import ctc
 from hanlin.tasks import contract
 from hanlin.tasks.contract import Augments, Raw, Row, Task
 from hanlin.tasks.listening import sets
 from hanlin.tasks.listening.clips import Augment, Ear, changed, fitting, listened
-from hanlin.tasks.writing.seq2seq import Answers, Written
+from hanlin.tasks.writing.seq2seq import Answers, Nats, Written
 from hanlin.text.tokenizer import Tokenizer
 
 
@@ -62,6 +62,7 @@ class Config(Task[Example, Prediction], Answers, Augments):
     longest_s: float = Field(43_200.0, gt=0)  # of one recording
     beams: int = Field(1, ge=1, le=16)
     limit: int = Field(224, gt=0)  # tokens of a window
+    ctc: float = Field(0.0, ge=0)  # weight of the encoder's own spelling in training; 0.5 where it starts from nothing
     augment: Augment = Augment()  # how training changes what is heard
 
     example_type: ClassVar = Example
@@ -97,9 +98,11 @@ class Config(Task[Example, Prediction], Answers, Augments):
         """Return no head: the model writes."""
         return {}
 
-    def objective(self) -> Objective:
-        """Return the nats of the transcript."""
-        return self.loss()
+    def objective(self) -> Nats:
+        """Return the nats of the transcript; with `ctc`, those of the encoder's spelling beside them."""
+        if not self.ctc:
+            return self.loss()
+        return ctc.Config(smoothing=self.smoothing, sampled=self.sampled, weight=self.ctc)
 
     def encode(self, examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> list[Row]:
         """Return a row for each window in which somebody speaks, with targets where the transcript is known.

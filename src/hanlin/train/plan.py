@@ -27,7 +27,7 @@ class Plan(Config):
     grow: Grow | None = None  # begin with shorter rows, or fewer
     clip: float | None = Field(1.0, gt=0)  # largest norm of the gradient
     ema: float | None = Field(None, gt=0, lt=1)  # average the weights, such as 0.999; the average is what is kept
-    precision: Literal["fp32", "bf16"] = "bf16"  # of forward and backward; state is always fp32
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of forward and backward: what is faster; state is fp32
     seed: int = Field(0, ge=0)
     evaluate_every: int | None = Field(None, gt=0)  # steps; a tenth of the run when left out
     save_every: int | None = Field(None, gt=0)  # steps; as evaluate_every when left out

@@ -33,8 +33,14 @@ def job(
     if plan.patience is not None and examine is None:
         do = "raise data.valid_fraction, or name data.valid"
         raise ConfigError(problem("plan.patience", f"{plan.patience}", "needs held-out text to judge by", do=do))
-    machine = runtime.start(device=plan.device, precision=plan.precision, threads=plan.threads, seed=plan.seed)
+    known = folder.resolved(place)
+    machine = runtime.start(device=plan.device, threads=plan.threads, seed=plan.seed)
     fresh = model(recipe, tokenizer, lesson.heads).to(machine.device)
+    precision = plan.precision if known is None else known.plan.precision
+    if precision == "auto":
+        precision = runtime.quicker(fresh.config.dim, machine.device, report.say)
+    plan = plan.model_copy(update={"precision": precision})
+    machine = replace(machine, dtype=runtime.DTYPES[precision])
     made = Job(
         model=fresh,
         objective=lesson.objective,
@@ -48,7 +54,6 @@ def job(
         examine=examine,
         judge=lesson.judge,
     )
-    known = folder.resolved(place)
     if known is None:
         known = _resolve(recipe, made)
         folder.keep(place, known)
@@ -59,7 +64,7 @@ def job(
 
 def _resolve(recipe: Recipe, made: Job) -> Recipe:
     """Return the recipe with every number filled in, minutes measured and epochs counted."""
-    plan = recipe.plan
+    plan = made.plan
     if plan.minutes is not None:
         steps, every = budget.forecast(made, plan.minutes)
     else:
