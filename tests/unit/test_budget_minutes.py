@@ -43,7 +43,7 @@ class Source:
     def __init__(self, clock, costs):
         self.clock, self.costs, self.asked = clock, costs, []
 
-    def batch(self, step):
+    def sample(self, step):
         self.clock.now += self.costs[min(step, len(self.costs) - 1)]
         self.asked.append(step)
         draw = torch.Generator().manual_seed(step)

@@ -164,6 +164,7 @@ class TestContradictions:
             ({"start": "x"}, "give a model"),
             ({"model": {"from": "x", "dim": 3}}, "model: "),
             ({"model": {**SMALL["model"], "context": 32}}, "plan.context 64 is more than model.context 32"),
+            ({"plan": {**SMALL["plan"], "shortest_first": True}}, "plan.shortest_first orders the rows of a task"),
             ({"tokenizer": {"vocab": SMALLEST - 1}}, "tokenizer.vocab: 258"),
             ({"data": {"train": "x", "valid_fraction": 1.0}}, "data.valid_fraction: 1.0"),
             ({"schedule": {"name": "cosine", "final": 2.0}}, "final: 2.0"),

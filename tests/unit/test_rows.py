@@ -186,6 +186,29 @@ class TestBatches:
         first, second = source.batch(0).tokens, source.batch(source.steps_per_epoch).tokens
         assert first.shape != second.shape or (first != second).any()
 
+    @pytest.mark.parametrize("choices", [{}, {"tokens": 200}])
+    def test_the_first_epoch_may_begin_with_short_rows(self, choices):
+        """Later epochs that are sorted too, rows left out, and batches that depend on what was asked for before."""
+        source, plain = self.source(shortest_first=True, **choices), self.source(**choices)
+        later = source.batch(source.steps_per_epoch + 1).tokens
+        widths = [source.batch(step).tokens.shape[1] for step in range(source.steps_per_epoch)]
+        assert widths == sorted(widths)
+        assert sum(source.batch(step).rows for step in range(source.steps_per_epoch)) == len(self.LENGTHS)
+        second = [source.batch(source.steps_per_epoch + step).tokens.shape[1] for step in range(12)]
+        assert second != sorted(second)
+        assert (source.batch(source.steps_per_epoch + 1).tokens == later).all()
+        other = [plain.batch(step).tokens.shape[1] for step in range(12)]
+        assert other != sorted(other)
+
+    @pytest.mark.parametrize("sorted_", [False, True])
+    def test_a_sample_is_like_the_epoch(self, sorted_):
+        """Minutes planned by the first batches, which are the shortest where a run begins with these."""
+        source = self.source(shortest_first=sorted_)
+        every = np.mean([source.batch(step).tokens.shape[1] for step in range(source.steps_per_epoch)])
+        for count in (7, 12, 20):
+            found = np.mean([source.sample(number).tokens.shape[1] for number in range(3, 3 + count)])
+            assert found == pytest.approx(every, rel=0.12 if sorted_ else 0.5)
+
     def test_a_token_budget_counts_padding(self):
         source = self.source(tokens=200)
         sizes = [source.batch(step).tokens.numel() for step in range(source.steps_per_epoch)]

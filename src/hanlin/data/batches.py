@@ -40,6 +40,10 @@ class BatchSource(ABC):
     def batch(self, step: int) -> Batch[Any]:
         """Return the global batch of a step."""
 
+    def sample(self, number: int) -> Batch[Any]:
+        """Return a batch to time steps by; a source whose batches differ in size spreads them over an epoch."""
+        return self.batch(number)
+
     @final
     def share(self, batch: Batch[Any], rank: int, world: int) -> Batch[Any]:
         """Return the rows of one of `world` processes: equal parts, one after another in the order of ranks."""

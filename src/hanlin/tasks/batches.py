@@ -5,6 +5,8 @@
 
 What a step learns from is a function of (seed, step), as in data/batches.py. A group is what must stay together: one
 row, or all rows with one `group` number. Every row is seen once an epoch; the last batch of an epoch may be smaller.
+With `shortest_first` the first epoch is one pool, and its batches stay in rising length: where an order is to be found,
+as that of sound and letters, short rows show it (SortaGrad, arXiv 1512.02595).
 """
 
 from __future__ import annotations
@@ -20,19 +22,28 @@ from hanlin.errors import DataError, problem
 from hanlin.tasks.contract import Augments, Row, Task
 
 POOL = 50  # batches sorted by length together: more saves padding, and makes batches less random
+GOLDEN = 0.618034  # multiples of it, taken modulo 1, fill 0 to 1 evenly however many they are
 
 
 class Bucketed(BatchSource):
     """The batches of a task's encoded rows, `rows` groups each, or as many as fit into `tokens` with their padding."""
 
     def __init__(
-        self, task: Task[Any, Any], encoded: Sequence[Row], *, rows: int, tokens: int | None, seed: int, pad: int
+        self,
+        task: Task[Any, Any],
+        encoded: Sequence[Row],
+        *,
+        rows: int,
+        tokens: int | None,
+        seed: int,
+        pad: int,
+        shortest_first: bool = False,
     ) -> None:
         """Group the rows; DataError when there are none."""
         if not encoded:
             raise DataError(problem("data.train", "no rows to learn from"))
         self.task, self.pad, self.seed = task, pad, seed
-        self.rows, self.tokens = rows, tokens
+        self.rows, self.tokens, self.shortest_first = rows, tokens, shortest_first
         self.groups = grouped(encoded)
         self.lengths = np.array([max(row.length for row in group) for group in self.groups])
         self.sizes = np.array([len(group) for group in self.groups])
@@ -50,6 +61,10 @@ class Bucketed(BatchSource):
             rows = self.task.augmented(rows, seed=self.seed, step=step)
         return self.task.collate(rows, self.pad)
 
+    def sample(self, number: int) -> Batch[Any]:
+        """Return a batch of the first epoch, any number of them spread evenly over it: short rows and long ones."""
+        return self.batch(int(number * GOLDEN % 1 * self.steps_per_epoch))
+
     def _place(self, step: int) -> tuple[int, int]:
         """Return the epoch of a step and the batch in it."""
         if self.tokens is None:
@@ -65,12 +80,15 @@ class Bucketed(BatchSource):
         if epoch not in self._epochs:
             if len(self._epochs) > 1:
                 del self._epochs[next(iter(self._epochs))]
-            self._epochs[epoch] = self._cut(np.random.Generator(np.random.PCG64([self.seed, epoch])))
+            draws = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+            self._epochs[epoch] = self._cut(draws, rising=self.shortest_first and epoch == 0)
         return self._epochs[epoch]
 
-    def _cut(self, draws: np.random.Generator) -> list[list[int]]:
-        """Return an epoch's batches."""
+    def _cut(self, draws: np.random.Generator, *, rising: bool) -> list[list[int]]:
+        """Return an epoch's batches, in a random order or of rising length."""
         order = draws.permutation(len(self.groups))
+        if rising:
+            return self._fill(order[np.argsort(self.lengths[order], kind="stable")].tolist())
         size = self.rows if self.tokens is None else max(1, int(self.tokens / max(1.0, float(self.lengths.mean()))))
         found: list[list[int]] = []
         for at in range(0, len(order), POOL * size):

@@ -48,7 +48,7 @@ def _seconds_a_step(job: Job, window_s: float) -> tuple[float, Model[Any]]:
     while len(times) < WARM + FEWEST or sum(times[WARM:]) < window_s:
         step = len(times)
         began = time.perf_counter()
-        learner.advance(job.source.batch(step), step, 0.0)
+        learner.advance(job.source.sample(step), step, 0.0)
         times.append(time.perf_counter() - began)
     share = (time.process_time() - used) / max(1e-9, sum(times) * job.runtime.threads)
     if job.runtime.device.type == "cpu" and share < SHARE_OF_CORES:

@@ -25,6 +25,7 @@ class Plan(Config):
     accumulate: int = Field(1, gt=0)  # portions that a step's rows are computed in; changes memory, not results
     portion: int | None = Field(None, gt=0)  # in place of accumulate: the most tokens that are computed at once
     grow: Grow | None = None  # begin with shorter rows, or fewer
+    shortest_first: bool = False  # the first pass of a task takes rows in rising length
     clip: float | None = Field(1.0, gt=0)  # largest norm of the gradient
     ema: float | None = Field(None, gt=0, lt=1)  # average the weights, such as 0.999; the average is what is kept
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of forward and backward: what is faster; state is fp32

@@ -79,6 +79,8 @@ class Recipe(Config):
         )
         if context is not None and context < self.plan.context:
             found.append(f"plan.context {self.plan.context} is more than model.context {context}")
+        if self.plan.shortest_first and self.task is None:
+            found.append("plan.shortest_first orders the rows of a task, and there is no task")
         return found
 
 
