@@ -66,7 +66,7 @@ class TestCost:
         assert found.share == pytest.approx(0.1)
         assert found.watt_hours == pytest.approx(14 * 90 / 3600)
         told = dict(found.lines())
-        assert told["of the machine"] == "10.0% of its measured bf16 matmul peak"
+        assert told["of the machine"] == "10.0% of its measured matmul peak"
         assert told["energy"] == "0.35 Wh, an estimate: 90 W (plan.watts) for that time"
         assert cost.cost(tmp_path, CPU, flops=1e6, peak=1e7, watts=None).share is None  # no more than all of a machine
         usual = cost.cost(tmp_path, CPU, flops=1e6, peak=None, watts=None)
@@ -76,10 +76,13 @@ class TestCost:
     def test_nothing_timed(self, tmp_path):
         assert cost.cost(tmp_path, CPU, flops=1.0, peak=1.0, watts=None) is None
 
-    def test_the_peak_is_one(self):
-        """A product that is not computed, or timed with what comes before it."""
-        found = cost.peak(CPU)
-        assert 1e8 < found < 1e16
+    def test_the_peak_is_one(self, monkeypatch):
+        """A product that is not computed, timed with what comes before it, or in a type that the run does not use."""
+        made, ones = [], torch.ones
+        monkeypatch.setattr(torch, "ones", lambda *sizes, **how: made.append(how["dtype"]) or ones(*sizes, **how))
+        assert 1e8 < cost.peak(CPU) < 1e16
+        assert 1e8 < cost.peak(replace(CPU, dtype=torch.bfloat16)) < 1e16
+        assert made == [torch.float32, torch.bfloat16]
 
     @pytest.mark.parametrize("tied", [False, True])
     def test_flops_are_those_of_its_matrices(self, tied):

@@ -1,6 +1,6 @@
 """What a run costs: seconds, tokens a second, the share of the machine that learns, and an estimate of energy.
 
-    share of the peak = FLOPs a token * tokens a second / FLOPs a second of a large bf16 matrix product, measured here
+    share of the peak = FLOPs a token * tokens a second / FLOPs a second of a large product in the run's type, measured
 
 "Model FLOPs utilisation" of PaLM (arXiv 2204.02311, appendix B), with a measured peak in place of a data sheet's.
 """
@@ -47,7 +47,7 @@ class Cost:
         """Return name and value of each line for people."""
         found = [("time", f"{duration(self.seconds)} of steps"), ("speed", f"{self.tokens_per_second:,.0f} tokens/s")]
         if self.share is not None:
-            found.append(("of the machine", f"{self.share:.1%} of its measured bf16 matmul peak"))
+            found.append(("of the machine", f"{self.share:.1%} of its measured matmul peak"))
         how = "assumed, plan.watts says otherwise" if self.assumed else "plan.watts"
         return [*found, ("energy", f"{self.watt_hours:.3g} Wh, an estimate: {self.watts:.0f} W ({how}) for that time")]
 
@@ -88,8 +88,8 @@ def flops_a_token(model: Model[Any], context: int) -> float:
 
 
 def peak(runtime: Runtime) -> float:
-    """Return the FLOPs a second of a bf16 product of two 2048 x 2048 matrices here, the best of a few; ~0.3 seconds."""
-    one, two = torch.ones(2, SIDE, SIDE, dtype=torch.bfloat16, device=runtime.device)
+    """Return the FLOPs a second of a 2048 x 2048 product in the run's type here, the best of a few; ~0.3 seconds."""
+    one, two = torch.ones(2, SIDE, SIDE, dtype=runtime.dtype, device=runtime.device)
     times: list[float] = []
     while len(times) < FEWEST or (len(times) < MOST and sum(times) < LONGEST_S):
         began = time.perf_counter()
