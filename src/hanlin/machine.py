@@ -1,4 +1,4 @@
-"""What the machine has to give: cores and memory."""
+"""What the machine has to give: cores, memory, and whose processor it is."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def free_bytes() -> int | None:
     except OSError:
         return None
     return next((int(row.split()[1]) * 1024 for row in rows if row.startswith("MemAvailable:")), None)
+
+
+def intel() -> bool:
+    """Return whether the processor says that it is Intel's; False where the system does not say."""
+    try:
+        rows = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    return any(row.startswith("vendor_id") and row.endswith("GenuineIntel") for row in rows)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from hanlin import machine, runtime
 from hanlin.models import gpt2
 from hanlin.nn import linear as layers
 from hanlin.nn.linear import LEAST, PACKED, Linear, linear, prepack
@@ -19,6 +20,18 @@ ONEDNN = layers._products()
 packs = pytest.mark.skipif(
     not (ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()), reason="this processor's oneDNN multiplies no bf16"
 )
+
+
+@pytest.fixture(autouse=True)
+def abroad(monkeypatch):
+    """Have every processor be another's than Intel's."""
+    monkeypatch.setattr(layers, "_at_home", lambda: False)
+
+
+@pytest.fixture
+def home(monkeypatch, abroad):
+    """Have it be Intel's."""
+    monkeypatch.setattr(layers, "_at_home", lambda: True)
 
 
 @pytest.fixture
@@ -48,6 +61,30 @@ def test_inference_equals_training(asked, rows, bias):
         quick = linear(x, weight, b)
     torch.testing.assert_close(quick, linear(x, weight, b), atol=1e-4, rtol=1e-5)
     assert asked == [ONEDNN, False]
+
+
+@pytest.mark.parametrize(("rows", "made"), [(0, False), (1, False), (7, False), (8, True), (300, True)])
+def test_few_rows_stay_with_mkl_where_it_is_at_home(home, asked, rows, made):
+    """Guards against one row of fp32 that takes half as long again on Intel's processors."""
+    x, weight = drawn(rows, DEEP), drawn(WIDE, DEEP, seed=1)
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(x, weight), x @ weight.T, atol=1e-4, rtol=1e-5)
+    assert asked == [made and ONEDNN]
+
+
+def test_whose_processor_it_is(monkeypatch, tmp_path):
+    """Guards against a guess where the system says nothing."""
+    said = {
+        "vendor_id\t: GenuineIntel\nflags\t: fpu": True,
+        "vendor_id\t: AuthenticAMD\n": False,
+        "Hardware: arm": False,
+    }
+    for text, wanted in said.items():
+        (tmp_path / "cpuinfo").write_text(text)
+        monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "cpuinfo")
+        assert machine.intel() is wanted
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "nothing")
+    assert machine.intel() is False
 
 
 CUTS = {
@@ -111,6 +148,17 @@ def test_prepacked_matrices_give_the_same(asked, rows):
         packed = layer(x)
     torch.testing.assert_close(packed, layer(x))
     assert asked == [rows > 1, False]
+
+
+@packs
+def test_one_row_takes_the_copy_where_mkl_is_at_home(home, asked):
+    """Guards against the slower way for a row alone on Intel's processors."""
+    layer = prepack(halved())
+    x = drawn(1, DEEP).bfloat16()
+    with torch.inference_mode(), runtime.thin(1, torch.bfloat16, torch.device("cpu")):
+        packed = layer(x)
+    torch.testing.assert_close(packed, layer(x))
+    assert asked == [True, False]
 
 
 @packs

@@ -1,11 +1,14 @@
 """Linear layers: y = x W' + b, which inference on a CPU hands to oneDNN in the form that suits it.
 
-fp32: torch hands matrices to another library, which reads a large one for a few rows with one core only. oneDNN, which
-torch takes for bf16 anyway, shares the work, and decoding a token is little else than reading matrices. It adds in
-another order: results differ from those of training by rounding.
+fp32: torch hands matrices to MKL, which on processors that are not Intel's reads a large one for a few rows with one
+core only. oneDNN, which torch takes for bf16 anyway, shares the work, and decoding a token is little else than reading
+matrices. It adds in another order: results differ from those of training by rounding.
 
 bf16: oneDNN multiplies numbers in pairs and lays the matrix out for that at every call. A second copy that lies so
 already (`prepack`) saves it from the second row on; one row is read as it is, see `runtime.thin`.
+
+On Intel's own processors MKL is the faster one in fp32 for fewer than eight rows, and the second copy of a bf16 matrix
+for one row too.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hanlin.machine import free_bytes
+from hanlin.machine import free_bytes, intel
 
 M = TypeVar("M", bound=nn.Module)
 LEAST = 1 << 18  # numbers in a matrix; with fewer, the call costs more than it saves
+FEW = 8  # rows; with fewer, MKL is quicker on the processors that it is made for
 PACKED = "packed"  # of a weight: its version, which counts changes in place, when it was packed, and the copy
 
 
@@ -37,15 +41,24 @@ def _for_onednn(x: Tensor, weight: Tensor) -> Tensor | None:
     """Return the matrix that oneDNN is to multiply, None where torch's own way is the better one."""
     if torch.is_grad_enabled() or weight.numel() < LEAST or x.dtype != weight.dtype or torch.compiler.is_compiling():
         return None
+    rows = x.numel() // x.shape[-1]
     if x.dtype == torch.float32:
-        return weight if _here(weight) and x.device == weight.device else None
+        few = rows < FEW and _at_home()
+        return weight if not few and _here(weight) and x.device == weight.device else None
     version, matrix = getattr(weight, PACKED, (None, None))
-    return matrix if matrix is not None and x.numel() > x.shape[-1] and version == weight._version else None
+    suits = matrix is not None and version == weight._version and (rows > 1 or _at_home())
+    return matrix if suits else None
 
 
 def _here(weight: Tensor) -> bool:
     """Whether oneDNN is there for a matrix."""
     return weight.device.type == "cpu" and _products() and not torch.is_autocast_enabled("cpu")
+
+
+@cache
+def _at_home() -> bool:
+    """Whether MKL runs on a processor of those who made it."""
+    return torch.backends.mkl.is_available() and intel()
 
 
 @cache
