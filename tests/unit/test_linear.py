@@ -72,6 +72,20 @@ def test_few_rows_stay_with_mkl_where_it_is_at_home(home, asked, rows, made):
     assert asked == [made and ONEDNN]
 
 
+@pytest.mark.skipif(not ONEDNN, reason="this torch has no oneDNN")
+@pytest.mark.parametrize(("rows", "made"), [(1, False), (3, False), (4, True), (8, True), (70, True)])
+def test_fp32_has_a_copy_where_mkl_is_at_home(home, asked, rows, made):
+    """Guards against eight rows of fp32 that are no faster than torch's, and a copy that is read after a change."""
+    layer = prepack(Linear(DEEP, WIDE))
+    assert hasattr(layer.weight, PACKED)
+    x = drawn(rows, DEEP)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), x @ layer.weight.T + layer.bias, atol=1e-4, rtol=1e-5)
+        layer.weight.mul_(3)
+        torch.testing.assert_close(layer(x), x @ layer.weight.T + layer.bias, atol=1e-4, rtol=1e-5)
+    assert asked == [made, rows >= 8]
+
+
 def test_whose_processor_it_is(monkeypatch, tmp_path):
     """Guards against a guess where the system says nothing."""
     said = {

@@ -7,8 +7,8 @@ matrices. It adds in another order: results differ from those of training by rou
 bf16: oneDNN multiplies numbers in pairs and lays the matrix out for that at every call. A second copy that lies so
 already (`prepack`) saves it from the second row on; one row is read as it is, see `runtime.thin`.
 
-On Intel's own processors MKL is the faster one in fp32 for fewer than eight rows, and the second copy of a bf16 matrix
-for one row too.
+On Intel's own processors MKL is the faster one in fp32 for fewer than eight rows; a second copy is there for fp32 too,
+which is the faster one from the fourth row on, and for a single row of bf16.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hanlin.machine import free_bytes, intel
 
 M = TypeVar("M", bound=nn.Module)
 LEAST = 1 << 18  # numbers in a matrix; with fewer, the call costs more than it saves
-FEW = 8  # rows; with fewer, MKL is quicker on the processors that it is made for
+FEW, SOME = 8, 4  # rows of fp32; with fewer, MKL is quicker where it is at home than oneDNN, than it with a copy
 PACKED = "packed"  # of a weight: its version, which counts changes in place, when it was packed, and the copy
 
 
@@ -42,12 +42,15 @@ def _for_onednn(x: Tensor, weight: Tensor) -> Tensor | None:
     if torch.is_grad_enabled() or weight.numel() < LEAST or x.dtype != weight.dtype or torch.compiler.is_compiling():
         return None
     rows = x.numel() // x.shape[-1]
-    if x.dtype == torch.float32:
-        few = rows < FEW and _at_home()
-        return weight if not few and _here(weight) and x.device == weight.device else None
-    version, matrix = getattr(weight, PACKED, (None, None))
-    suits = matrix is not None and version == weight._version and (rows > 1 or _at_home())
-    return matrix if suits else None
+    version, laid = getattr(weight, PACKED, (None, None))
+    laid = laid if laid is not None and version == weight._version else None  # an inference tensor counts no versions
+    if x.dtype == torch.bfloat16:
+        return laid if rows > 1 or _at_home() else None
+    if x.dtype != torch.float32 or not _here(weight) or x.device != weight.device:
+        return None
+    if not _at_home():
+        return weight
+    return laid if laid is not None and rows >= SOME else weight if rows >= FEW else None
 
 
 def _here(weight: Tensor) -> bool:
@@ -69,17 +72,21 @@ def _products() -> bool:
 
 
 def prepack(model: M, *, most: int | None = None) -> M:
-    """Return the model, its large bf16 matrices laid out for oneDNN in a second copy of at most `most` bytes.
+    """Return the model, its large matrices laid out for oneDNN in a second copy of at most `most` bytes.
+
+    Those of bf16, on Intel's processors those of fp32 as well.
 
     `most` is a quarter of the free memory when left out. A matrix that is changed afterwards, or moved to another type,
     is multiplied as it lies, without its copy.
     """
-    if not (_products() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if not _products():
         return model
+    told = {torch.float32: _at_home(), torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported()}
+    kinds = [kind for kind, pays in told.items() if pays]
     weights = [each.weight for each in model.modules() if isinstance(each, Linear)]
     if getattr(getattr(model, "config", None), "tied", False):
         weights.append(model.get_parameter("embed.weight"))  # it is the output matrix too
-    large = [each for each in weights if each.dtype == torch.bfloat16 and each.numel() >= LEAST and _here(each)]
+    large = [each for each in weights if each.dtype in kinds and each.numel() >= LEAST and _here(each)]
     if sum(each.nbytes for each in large) > ((free_bytes() or 0) // 4 if most is None else most):
         return model
     for weight in large:
