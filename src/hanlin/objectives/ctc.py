@@ -4,9 +4,9 @@
                               └─ logits of each state ─ every path that spells the targets ─ nats  ctc, × weight
 
 The second part is connectionist temporal classification (Graves et al. 2006, ICML): the sum over all ways to spread the
-targets over the states, blanks between them. It finds the order of sound and letters where attention alone, trained
-from nothing, does not (Kim et al., arXiv 1609.06773). The states are read by the model's own output matrix and the
-token that answers begin with, which is never a target, is the blank: the model has no weight more than without it.
+targets over the states, blanks between them, beside the loss of the answer (Kim et al., arXiv 1609.06773). The states
+are read by the model's own output matrix and the token that answers begin with, which is never a target, is the blank:
+the model has no weight more than without it. What it gains here is in docs/numbers.md.
 
 Letters: B rows, T tokens, P memory positions, V vocab.
 """
