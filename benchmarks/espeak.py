@@ -7,7 +7,7 @@ python -m benchmarks.espeak FOLDER [--sentences 5000] [--phrases 2500] [--seed 0
                                                      └─ voices  other voices, other sentences ─> voices.jsonl
 
 Held-out sentences are chosen by a hash of the sentence, so no seed moves one into training. Prints the sizes, and how
-many of the recordings pass the gate.
+many of the first thousand recordings of each language pass the gate.
 """
 
 from __future__ import annotations
@@ -152,7 +152,10 @@ def main() -> None:
         for part, seconds in lengths.items():
             lines.append([language, part, len(seconds), f"{sum(seconds) / 60:.1f}", f"{passed:.1%}"])
     print(
-        heading("Speech read aloud by espeak-ng", f"python -m benchmarks.espeak FOLDER --sentences {given.sentences}")
+        heading(
+            "Speech read aloud by espeak-ng",
+            f"python -m benchmarks.espeak FOLDER --sentences {given.sentences} --phrases {given.phrases}",
+        )
     )
     print(rows(["language", "part", "recordings", "minutes", "pass the gate (language)"], lines))
 

@@ -24,7 +24,7 @@ from hanlin.machine import free_bytes, intel
 
 M = TypeVar("M", bound=nn.Module)
 LEAST = 1 << 18  # numbers in a matrix; with fewer, the call costs more than it saves
-FEW, SOME = 8, 4  # rows of fp32; with fewer, MKL is quicker where it is at home than oneDNN, than it with a copy
+FEW, FEW_LAID = 8, 4  # rows of fp32 from which oneDNN beats MKL on Intel's processors: as they lie, with a second copy
 PACKED = "packed"  # of a weight: its version, which counts changes in place, when it was packed, and the copy
 
 
@@ -50,7 +50,7 @@ def _for_onednn(x: Tensor, weight: Tensor) -> Tensor | None:
         return None
     if not _at_home():
         return weight
-    return laid if laid is not None and rows >= SOME else weight if rows >= FEW else None
+    return laid if laid is not None and rows >= FEW_LAID else weight if rows >= FEW else None
 
 
 def _here(weight: Tensor) -> bool:

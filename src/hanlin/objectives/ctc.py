@@ -46,7 +46,8 @@ class Config(seq2seq.Config):
 def spelling(model: Model[Any], batch: Batch[Any], memory: Memory) -> Tensor:
     """Return the summed nats of each row's targets over all paths through its states (B, P), a scalar in fp32.
 
-    A row with more targets than its states can spell counts nothing.
+    A row with more targets than its states can spell counts nothing. The logits of all states are held at once: 4 B P V
+    bytes, and as much again for their gradient.
     """
     assert batch.targets is not None
     layout, states, blank = memory.layout, memory.states, _blank(batch)

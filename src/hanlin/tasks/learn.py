@@ -66,8 +66,15 @@ def material(recipe: Recipe, folder: Path, say: Say) -> Material:
 
     def batches(model: Model[Any]) -> BatchSource:
         learned = encoded if featured is None else featured(model, encoded)
-        how: dict[str, Any] = {"rows": plan.rows_a_step, "tokens": plan.tokens, "shortest_first": plan.shortest_first}
-        return Bucketed(task, learned, seed=plan.seed, pad=pad, **how)
+        return Bucketed(
+            task,
+            learned,
+            rows=plan.rows_a_step,
+            tokens=plan.tokens,
+            seed=plan.seed,
+            pad=pad,
+            shortest_first=plan.shortest_first,
+        )
 
     lesson = Lesson(
         objective=task.objective(),
